@@ -1,0 +1,1 @@
+"""The programs: the daemon, the command line, the local mesh, the demo."""

@@ -1,0 +1,1 @@
+"""Voice: devices, Opus, packets, the jitter buffer, quality. Imports none of ours."""

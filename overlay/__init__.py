@@ -1,0 +1,1 @@
+"""Who is who and who is where: sessions, the index, introductions, calls."""
