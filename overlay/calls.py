@@ -1,0 +1,337 @@
+"""The calls of one node: which datagram, signal or answer is for which call.
+
+    opening (through a home) --> by introduction; new: verified, then it rings
+    reply, sealed (signal)   --> by introduction
+    sealed (a path)          --> by receiver index
+    check (a path)           --> by relay channel, by name in the check, or by its id
+
+An opening is believed if its sender signed a presence with the key that sealed it, and
+if it is newer than any before from that key. A node in a call is busy; somebody who
+only wants to know the way to us (a ping) does not disturb it. Sans-IO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from nat import stun
+from nat.address import Address
+from nat.errors import WireError
+from nat.paths import Direct, Relayed, Route
+from overlay.ask import Ask, Peer
+from overlay.call import Call, CallEvent, CallState, Self, Signalled
+from overlay.call_messages import (
+    EndReason,
+    Offer,
+    OfferedRelay,
+    Purpose,
+    Refuse,
+    decode_offer,
+    encode_call_body,
+)
+from overlay.deadlines import Deadlines
+from overlay.incoming import IncomingCall
+from overlay.line import Opened
+from overlay.messages import Answer, Contact
+from overlay.outgoing import OutgoingCall
+from overlay.records import Presence, read_presence
+from overlay.seal import header_of
+from overlay.tai64n import GreatestTimestamps
+
+__all__ = ["Calls", "CallsStatistics"]
+
+CALLS_MAX: Final = 24
+# Kept at once, those that only repeat their last word included.
+PINGS_MAX: Final = 4
+# Answered at once.
+CALLERS_MAX: Final = 4_096
+# Static keys whose newest opening is remembered.
+
+
+@dataclass(slots=True)
+class CallsStatistics:
+    """Counts since the start."""
+
+    placed: int = 0
+    received: int = 0
+    busy: int = 0
+    refused_openings: int = 0
+    unknown_signals: int = 0
+    unknown_datagrams: int = 0
+    refused_datagrams: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    number: int
+    tag: Hashable
+
+
+class Calls:
+    """The table; lives as long as the node.
+
+    `voices_max` calls with sound may be going on before a caller hears busy.
+    """
+
+    def __init__(self, is_contact: Callable[[bytes], bool], voices_max: int) -> None:
+        self._is_contact = is_contact
+        self._voices_max = voices_max
+        self._calls: dict[int, Call] = {}
+        self._by_introduction: dict[bytes, Call] = {}
+        self._timestamps = GreatestTimestamps(CALLERS_MAX)
+        self._deadlines = Deadlines[int]()
+        self._last_number = 0
+        self._arrived: list[IncomingCall] = []
+        self._ended: list[Call] = []
+        self.statistics: Final = CallsStatistics()
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(tuple(self._calls.values()))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more call has no place."""
+        return len(self._calls) >= CALLS_MAX
+
+    def find(self, number: int) -> Call | None:
+        """Give the call with this number."""
+        return self._calls.get(number)
+
+    def place(
+        self,
+        ours: Self,
+        purpose: Purpose,
+        peer: Presence,
+        *,
+        relay_only: bool,
+        now: float,
+    ) -> OutgoingCall:
+        """Call a peer whose presence was looked up. There must be room."""
+        assert not self.is_full
+        call = OutgoingCall(
+            self._next_number(),
+            ours,
+            purpose,
+            peer,
+            is_contact=self._is_contact(peer.public_key),
+            relay_only=relay_only,
+            now=now,
+        )
+        self.statistics.placed += 1
+        self._add(call)
+        return call
+
+    # -- what arrives ------------------------------------------------------------------
+
+    def receive_opening(
+        self,
+        ours: Self,
+        introduction: bytes,
+        payload: bytes,
+        home: Peer,
+        relays: tuple[OfferedRelay, ...],
+        now: float,
+    ) -> Signalled | None:
+        """Take an opening that a home delivered; gives what is to be said at once."""
+        known = self._by_introduction.get(introduction)
+        if known is not None:
+            if isinstance(known, IncomingCall):
+                known.repeat_reply()
+            return None
+        try:
+            opened = Opened(ours.local, payload)
+            offer = decode_offer(opened.offer)
+            peer = read_presence(offer.presence)
+            if peer.dh_public != opened.their_static:
+                raise WireError("an offer with somebody else's presence")
+            if not self._timestamps.accept(opened.their_static, opened.timestamp):
+                raise WireError("an opening that was sent before")
+        except WireError:
+            self.statistics.refused_openings += 1
+            return None
+        if self._is_busy_for(offer):
+            self.statistics.busy += 1
+            busy = encode_call_body(Refuse(EndReason.BUSY))
+            reply = opened.line(ours.local).reply(opened, busy)
+            return Signalled(home, introduction, reply)
+        call = IncomingCall(
+            self._next_number(),
+            ours,
+            opened,
+            offer,
+            peer,
+            introduction,
+            home,
+            relays,
+            is_contact=self._is_contact(peer.public_key),
+            now=now,
+        )
+        self.statistics.received += 1
+        self._add(call)
+        self._arrived.append(call)
+        return None
+
+    def receive_signal(self, introduction: bytes, payload: bytes, now: float) -> None:
+        """Take what the other end of an introduction says through its home."""
+        call = self._by_introduction.get(introduction)
+        if call is None:
+            self.statistics.unknown_signals += 1
+        elif payload[:1] == b"\x05" and isinstance(call, OutgoingCall):
+            call.receive_reply(payload, now)
+            self._touch(call)
+        else:
+            call.receive(payload, None, now)
+            self._touch(call)
+
+    def receive_sealed(self, datagram: bytes, route: Route, now: float) -> None:
+        """Take DATA or MEDIA that came by a path."""
+        try:
+            _, index, _ = header_of(datagram)
+        except WireError:
+            self.statistics.unknown_datagrams += 1
+            return
+        for call in self._calls.values():
+            if call.index == index:
+                call.receive(datagram, route, now)
+                self._touch(call)
+                return
+        self.statistics.unknown_datagrams += 1
+
+    def receive_check(self, datagram: bytes, source: Address, now: float) -> bool:
+        """Take a STUN datagram that came straight; False if it is for no call."""
+        call = self._called_in(datagram)
+        if call is None:
+            return False
+        call.receive_check(datagram, Direct(source), now)
+        self._touch(call)
+        return True
+
+    def receive_relayed(
+        self, channel: bytes, inner: bytes, relay: Address, now: float
+    ) -> bool:
+        """Take a datagram that a relay forwarded; False if its channel is not ours."""
+        for call in self._calls.values():
+            contact = call.channels().get(channel)
+            if contact is None or contact.address != relay:
+                continue
+            if stun.is_stun(inner):
+                call.receive_check(inner, Relayed(relay, channel), now)
+                self._touch(call)
+            else:
+                self.receive_sealed(inner, Relayed(relay, channel), now)
+            return True
+        return False
+
+    def answered(self, tag: Hashable, answer: Answer, rtt_s: float, now: float) -> None:
+        """Take the answer to an ask of a call."""
+        call = self._call_of(tag)
+        if isinstance(tag, _Tag) and call is not None:
+            call.answered(tag.tag, answer, rtt_s, now)
+            self._touch(call)
+
+    def failed(self, tag: Hashable, now: float) -> None:
+        """Take it that an ask of a call came to nothing."""
+        call = self._call_of(tag)
+        if isinstance(tag, _Tag) and call is not None:
+            call.failed(tag.tag, now)
+            self._touch(call)
+
+    def changed(self, call: Call) -> None:
+        """Take it that a local wish was told to this call."""
+        self._touch(call)
+
+    # -- time --------------------------------------------------------------------------
+
+    def handle_timeout(self, now: float) -> None:
+        """Let every call do what is due."""
+        for number in self._deadlines.pop_due(now):
+            call = self._calls[number]
+            call.handle_timeout(now)
+            self._touch(call)
+
+    def next_timeout(self) -> float:
+        """Give the instant at which something is due."""
+        return self._deadlines.next_at()
+
+    # -- drains ------------------------------------------------------------------------
+
+    def messages_to_send(self) -> list[Ask]:
+        """Drain what the calls ask supernodes."""
+        return [
+            Ask(ask.peer, ask.request, _Tag(call.number, ask.tag))
+            for call in self._calls.values()
+            for ask in call.asks_to_send()
+        ]
+
+    def signals_to_send(self) -> list[Signalled]:
+        """Drain what goes through introducers."""
+        return [s for call in self for s in call.signals_to_send()]
+
+    def datagrams_to_send(self) -> list[tuple[Route, bytes]]:
+        """Drain the datagrams and the routes they take."""
+        return [d for call in self._calls.values() for d in call.messages_to_send()]
+
+    def events(self) -> list[tuple[Call, CallEvent]]:
+        """Drain what happened in calls."""
+        return [(call, event) for call in self for event in call.events()]
+
+    def arrived(self) -> list[IncomingCall]:
+        """Drain the calls that began to ring here."""
+        arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def channels_to_leave(self) -> list[tuple[Contact, bytes]]:
+        """Drain the relay channels of calls that are over, and forget those calls."""
+        left = []
+        for call in self._ended:
+            left += [(relay, channel) for channel, relay in call.channels().items()]
+        self._ended.clear()
+        return left
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _next_number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    def _add(self, call: Call) -> None:
+        self._calls[call.number] = call
+        self._by_introduction[call.introduction] = call
+        self._touch(call)
+
+    def _touch(self, call: Call) -> None:
+        if call.over and self._calls.pop(call.number, None) is not None:
+            self._by_introduction.pop(call.introduction, None)
+            self._deadlines.set(call.number, float("inf"))
+            self.statistics.refused_datagrams += call.refused
+            self._ended.append(call)
+        elif not call.over:
+            self._deadlines.set(call.number, call.next_timeout())
+
+    def _call_of(self, tag: Hashable) -> Call | None:
+        assert isinstance(tag, _Tag), tag
+        return self._calls.get(tag.number)
+
+    def _called_in(self, datagram: bytes) -> Call | None:
+        """Give the call whose name a check has, or that waits for an answer."""
+        try:
+            name = stun.username_of(datagram)
+            transaction = stun.transaction_of(datagram)
+        except WireError:
+            return None
+        for call in self._calls.values():
+            if call.paths is None:
+                continue
+            named = name is not None and call.is_named(name)
+            if named or (name is None and call.paths.awaits(transaction)):
+                return call
+        return None
+
+    def _is_busy_for(self, offer: Offer) -> bool:
+        active = [c for c in self._calls.values() if c.state is not CallState.ENDED]
+        purposes = [call.purpose for call in active]
+        if offer.purpose == Purpose.PING:
+            return self.is_full or purposes.count(Purpose.PING) >= PINGS_MAX
+        return self.is_full or purposes.count(Purpose.VOICE) >= self._voices_max

@@ -1,0 +1,451 @@
+"""All sessions of one node, and the first door for datagrams of strangers.
+
+    HS1, HS3 ----------> `overlay.responder` --> a session, or a nameless question
+    HS2, COOKIE, DATA -> by receiver index   --> a session, or our nameless question
+
+An HS1 may carry a request; its answer rides in the HS2 if the owner gives it (`answer`)
+before the next drain, and is otherwise sent once the peer has confirmed the keys. A
+request asked anonymously (Noise NK) leaves no session behind on either side.
+
+A source address counts as validated once it has sent us what only the receiver of our
+random bytes can make: a valid HS2, HS3 or sealed datagram. Sans-IO.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from nat.address import Address
+from nat.errors import WireError
+from nat.gate import Gate
+from overlay import handshake
+from overlay.ask import Peer
+from overlay.deadlines import Deadlines
+from overlay.dial import Dial, Established, Local
+from overlay.endpoint_events import (
+    Answered,
+    Asked,
+    EndpointEvent,
+    Expired,
+    Noticed,
+    Question,
+    SessionClosed,
+    SessionMoved,
+)
+from overlay.exchange import (
+    AnswerReceived,
+    NoticeReceived,
+    RequestExpired,
+    RequestReceived,
+)
+from overlay.handshake import Completion, CookieReply, Initiation, Response
+from overlay.messages import (
+    Envelope,
+    EnvelopeKind,
+    decode_envelope,
+    encode_envelope,
+)
+from overlay.noise import KeyPair, Pattern
+from overlay.responder import Arrival, Responder
+from overlay.seal import header_of
+from overlay.session import Keys, Session, SessionState
+
+__all__ = ["Endpoint"]
+
+SESSIONS_MAX: Final = 4_096
+# A home's 750 leaves, the supernodes it probes and stores with, callers passing by.
+LOOKUP_BYTES: Final = 1_200
+# An anonymous request is padded to a whole datagram: its answer may be as long.
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """An HS2 that is written at the next drain, with its answer if that is there."""
+
+    arrival: Arrival
+    our_index: int
+    session: Session | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Anonymous:
+    """A request of ours under way that does not say who asks."""
+
+    dial: Dial
+    peer: Peer
+    request: int
+
+
+class Endpoint:
+    """The sessions of one node; lives as long as the node.
+
+    `gate` is told what it must know of addresses; the owner sends nothing past it.
+    """
+
+    def __init__(
+        self,
+        static: KeyPair,
+        network: bytes,
+        gate: Gate,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._static = static
+        self._gate = gate
+        self._random_bytes = random_bytes
+        self._local = Local(
+            static, handshake.prologue(network), random_bytes, self.take_index
+        )
+        self._responder = Responder(self._local)
+        self._sessions: dict[Session, set[int]] = {}
+        self._by_static: dict[bytes, Session] = {}
+        self._by_index: dict[int, Session | _Anonymous] = {}
+        self._owed: list[_Owed] = []
+        self._answers: dict[int, bytes] = {}
+        self._requests: dict[tuple[Session, int], int] = {}
+        self._last_request = 0
+        self._deadlines = Deadlines[Session | _Anonymous]()
+        self._unsent: dict[Session | _Anonymous, None] = {}
+        self._events: list[EndpointEvent] = []
+        self._refused = 0
+        self._sessions_dropped = 0
+
+    # -- for the owner -----------------------------------------------------------------
+
+    def take_index(self) -> int:
+        """Give a random index that nothing here uses; for a call's keys as well."""
+        while True:
+            index = int.from_bytes(self._random_bytes(4), "little")
+            if index not in self._by_index:
+                return index
+
+    def owns(self, index: int) -> bool:
+        """Whether datagrams with this index are for a session here."""
+        return index in self._by_index
+
+    def session_with(self, static: bytes) -> Session | None:
+        """Give the open session with a peer, if there is one."""
+        session = self._by_static.get(static)
+        is_open = session is not None and session.state is SessionState.OPEN
+        return session if is_open else None
+
+    def request(self, peer: Peer, body: bytes, now: float) -> int:
+        """Ask a peer, over a new session if need be; gives the request's id.
+
+        Ends in `Answered` or `Expired` with that id.
+        """
+        session = self._session_for(peer, now)
+        self._last_request += 1
+        number = session.request(body, now)
+        self._requests[session, number] = self._last_request
+        self._touch(session)
+        return self._last_request
+
+    def request_anonymously(self, peer: Peer, body: bytes, now: float) -> int:
+        """Ask without a session and without saying who asks; the key must be known."""
+        assert peer.static is not None
+        envelope = encode_envelope(Envelope(EnvelopeKind.REQUEST, 0, body))
+        dial = Dial(
+            self._local, Pattern.NK, peer.static, request=envelope, size=LOOKUP_BYTES
+        )
+        self._last_request += 1
+        asked = _Anonymous(dial, peer, self._last_request)
+        dial.begin(now)
+        self._touch(asked)
+        return self._last_request
+
+    def notify(self, static: bytes, body: bytes) -> bool:
+        """Say something to a peer we have a session with; False if there is none."""
+        session = self.session_with(static)
+        if session is None:
+            return False
+        session.exchange.notify(body)
+        self._touch(session)
+        return True
+
+    def answer(self, question: Question, body: bytes) -> None:
+        """Answer a question once; if its asker is gone this does nothing."""
+        if question.static is None:
+            envelope = Envelope(EnvelopeKind.ANSWER, 0, body)
+            self._answers[question.number] = encode_envelope(envelope)
+            return
+        session = self._by_static.get(question.static)
+        if session is not None:
+            session.exchange.answer(question.number, body)
+            self._touch(session)
+
+    def close(self, static: bytes) -> None:
+        """End the session with a peer: it said goodbye, or broke the rules."""
+        session = self._by_static.get(static)
+        if session is not None:
+            session.close()
+            self._touch(session)
+
+    def notify_all(self, body: bytes) -> None:
+        """Say something to everyone we have a session with."""
+        for static in tuple(self._by_static):
+            self.notify(static, body)
+
+    def statistics(self) -> dict[str, int]:
+        """Give the counts of what was dropped and why, and of what there is."""
+        return {
+            "sessions": len(self._sessions),
+            "sessions_dropped": self._sessions_dropped,
+            "datagrams_refused": self._refused,
+            **self._responder.statistics(),
+        }
+
+    # -- datagrams and time ------------------------------------------------------------
+
+    def receive(self, datagram: bytes, source: Address, now: float) -> None:
+        """Take a handshake datagram (04, 05, 06, 0B) or DATA (07) for a session here.
+
+        Whatever is wrong is dropped and counted; nothing is raised.
+        """
+        try:
+            if datagram[:1] == b"\x07":
+                self._receive_sealed(datagram, source, now)
+                return
+            message = handshake.decode(datagram)
+            match message:
+                case Initiation():
+                    arrival = self._responder.receive_initiation(
+                        datagram, message, source, now
+                    )
+                    if arrival is not None:
+                        self._welcome(arrival, now)
+                case Completion():
+                    self._receive_completion(datagram, message, source, now)
+                case Response() | CookieReply():
+                    self._receive_response(datagram, message, source, now)
+        except WireError:
+            self._refused += 1
+
+    def handle_timeout(self, now: float) -> None:
+        """Let everything repeat, renew, expire."""
+        self._responder.handle_timeout(now)
+        for due in self._deadlines.pop_due(now):
+            if isinstance(due, Session):
+                due.handle_timeout(now)
+            else:
+                due.dial.handle_timeout(now)
+            self._touch(due)
+
+    def next_timeout(self) -> float:
+        """Give the instant at which something here has to be done."""
+        return min(self._deadlines.next_at(), self._responder.next_timeout())
+
+    def messages_to_send(self) -> list[tuple[Address, bytes]]:
+        """Drain the datagrams to send."""
+        to_send = self._responder.messages_to_send()
+        owed, self._owed = self._owed, []
+        for each in owed:
+            to_send.extend(self._write_owed(each))
+        self._answers.clear()
+        unsent, self._unsent = self._unsent, {}
+        for item in unsent:
+            if isinstance(item, Session):
+                address, datagrams = item.address, item.messages_to_send()
+            else:
+                address, datagrams = item.peer.address, item.dial.messages_to_send()
+            to_send.extend((address, datagram) for datagram in datagrams)
+        return to_send
+
+    def events(self) -> list[EndpointEvent]:
+        """Drain what happened."""
+        events, self._events = self._events, []
+        return events
+
+    # -- what arrives ------------------------------------------------------------------
+
+    def _receive_sealed(self, datagram: bytes, source: Address, now: float) -> None:
+        _, index, _ = header_of(datagram)
+        session = self._by_index.get(index)
+        if not isinstance(session, Session):
+            raise WireError("a datagram for a session that is gone")
+        moved = session.receive_sealed(datagram, index, source, now)
+        self._gate.validate(source, now)
+        if moved and session.static is not None:
+            self._events.append(SessionMoved(session.static, source))
+        self._touch(session)
+
+    def _receive_response(
+        self,
+        datagram: bytes,
+        message: Response | CookieReply,
+        source: Address,
+        now: float,
+    ) -> None:
+        match self._by_index.get(message.receiver_index):
+            case Session() as session:
+                before = session.static
+                if session.receive_response(datagram, message, now) is not None:
+                    self._gate.validate(source, now)
+                    if before is None:
+                        assert session.static is not None
+                        self._by_static[session.static] = session
+                self._touch(session)
+            case _Anonymous() as asked:
+                established = asked.dial.receive(datagram, message, now)
+                if established is not None:
+                    self._gate.validate(source, now)
+                    self._end_anonymous(asked, established)
+                else:
+                    self._touch(asked)
+            case None:
+                raise WireError("an answer to a handshake that is over")
+
+    def _welcome(self, arrival: Arrival, now: float) -> None:
+        """Take in who knocked: its request is asked, its HS2 owed."""
+        index = self.take_index()
+        if arrival.static is None:
+            if arrival.request is None:
+                raise WireError("anonymous, and nothing asked")
+            question = Question(None, arrival.source, index)
+            self._owed.append(_Owed(arrival, index, None, now))
+            self._events.append(Asked(question, arrival.request.body))
+            return
+        session = self._by_static.get(arrival.static)
+        if session is None:
+            session = self._new_session(arrival.source, arrival.static, now)
+        self._owed.append(_Owed(arrival, index, session, now))
+        if arrival.request is not None:
+            session.exchange.receive(arrival.request, now)
+        self._touch(session)
+
+    def _receive_completion(
+        self, datagram: bytes, message: Completion, source: Address, now: float
+    ) -> None:
+        completed = self._responder.receive_completion(datagram, message)
+        self._gate.validate(source, now)
+        session = self._by_static.get(completed.static)
+        if session is None:
+            session = self._new_session(source, completed.static, now)
+        keys = Keys(completed.transport, completed.our_index, now, asked_by_us=False)
+        session.await_confirmation(keys, source, now)
+        self._touch(session)
+
+    def _write_owed(self, owed: _Owed) -> list[tuple[Address, bytes]]:
+        """Write the HS2 that is owed; an anonymous question unanswered gets none."""
+        arrival, session = owed.arrival, owed.session
+        if session is None:
+            answer = self._answers.get(owed.our_index)
+            if answer is None or len(answer) > arrival.room_bytes():
+                return []
+        else:
+            request = arrival.request
+            room = arrival.room_bytes()
+            answer = session.take_answer(request.number, room) if request else None
+        try:
+            datagram, transport = arrival.write_reply(
+                self._static.public, owed.our_index, answer
+            )
+        except WireError:
+            self._refused += 1
+            return []
+        if session is not None and session.state is not SessionState.CLOSED:
+            keys = Keys(transport, owed.our_index, owed.at, asked_by_us=False)
+            session.await_confirmation(keys, arrival.source, owed.at)
+            self._touch(session)
+        return [(arrival.source, datagram)]
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _session_for(self, peer: Peer, now: float) -> Session:
+        if peer.static is not None:
+            known = self._by_static.get(peer.static)
+            return known or self._new_session(peer.address, peer.static, now)
+        for session in self._sessions:
+            if session.address == peer.address:
+                return session
+        return self._new_session(peer.address, None, now)
+
+    def _new_session(
+        self, address: Address, static: bytes | None, now: float
+    ) -> Session:
+        if len(self._sessions) >= SESSIONS_MAX:
+            idle = min(self._sessions, key=lambda held: (held.confirmed, held.used_at))
+            idle.close()
+            self._touch(idle)
+            self._sessions_dropped += 1
+        number = int.from_bytes(self._random_bytes(4), "little")
+        session = Session(address, static, self._new_dial, number, now)
+        self._sessions[session] = set()
+        if static is not None:
+            self._by_static[static] = session
+        return session
+
+    def _new_dial(self, static: bytes | None, request: bytes | None) -> Dial:
+        pattern = Pattern.XX if static is None else Pattern.IK
+        size = handshake.INITIATION_BYTES_MIN
+        return Dial(self._local, pattern, static, request=request, size=size)
+
+    def _touch(self, item: Session | _Anonymous) -> None:
+        """Bring the tables up to date after anything happened to `item`."""
+        self._unsent[item] = None
+        if isinstance(item, Session):
+            self._collect(item)
+            self._reindex(item)
+            self._deadlines.set(item, item.next_timeout())
+            if item.state is SessionState.CLOSED:
+                self._remove(item)
+            return
+        if item.dial.failed:
+            self._end_anonymous(item, None)
+            return
+        self._by_index.update(dict.fromkeys(item.dial.indexes, item))
+        self._deadlines.set(item, item.dial.next_timeout())
+
+    def _reindex(self, session: Session) -> None:
+        indexes = session.indexes()
+        before = self._sessions.get(session, set())
+        for gone in before - indexes:
+            del self._by_index[gone]
+        self._by_index.update(dict.fromkeys(indexes - before, session))
+        if session in self._sessions:
+            self._sessions[session] = indexes
+
+    def _remove(self, session: Session) -> None:
+        if self._sessions.pop(session, None) is None:
+            return
+        self._deadlines.set(session, math.inf)
+        if session.static is not None:
+            if self._by_static.get(session.static) is session:
+                del self._by_static[session.static]
+            self._events.append(SessionClosed(session.static))
+
+    def _collect(self, session: Session) -> None:
+        """Turn what a session's exchange tells into events of ours."""
+        for event in session.exchange.events():
+            match event:
+                case RequestReceived(number, body):
+                    question = Question(session.static, session.address, number)
+                    self._events.append(Asked(question, body))
+                case NoticeReceived(body) if session.static is not None:
+                    self._events.append(Noticed(session.static, body))
+                case AnswerReceived(number, body, rtt_s):
+                    request = self._requests.pop((session, number))
+                    static = session.static
+                    assert static is not None
+                    self._events.append(Answered(request, body, rtt_s, static))
+                case RequestExpired(number):
+                    request = self._requests.pop((session, number))
+                    self._events.append(Expired(request))
+
+    def _end_anonymous(
+        self, asked: _Anonymous, established: Established | None
+    ) -> None:
+        for index in asked.dial.indexes:
+            self._by_index.pop(index, None)
+        self._unsent.pop(asked, None)
+        self._deadlines.set(asked, math.inf)
+        if established is None or established.response is None:
+            self._events.append(Expired(asked.request))
+            return
+        body = decode_envelope(established.response).body
+        self._events.append(
+            Answered(asked.request, body, established.rtt_s, established.their_static)
+        )

@@ -1,0 +1,332 @@
+"""What a node does for others while it is a supernode.
+
+    Register        `overlay.registry`, then `overlay.publication` to the owners
+    Store, LookUp   `overlay.index`, for keys that `overlay.ring` gives us
+    GetSupernodes, Announce                       `overlay.members`
+    Introduce, Signal                             `overlay.introductions`
+    JoinRelay, LeaveRelay, datagrams of channels  `nat.relay`
+
+A full home answers Busy and names others; it never stops serving whom it has. Our own
+node is a client like any other: it asks itself, and the introducer hands it what is for
+it (`delivered`). Demotion by draining and promotion of others find their place here.
+Sans-IO; speaks in asks, answers, notices, and datagrams of the relay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from nat.address import Address
+from nat.errors import WireError
+from nat.relay import Forward, JoinResult, Relay
+from overlay.ask import Ask, Asker, Peer
+from overlay.draw import draw_fraction, draw_some
+from overlay.endpoint_events import Question
+from overlay.identity import Identity
+from overlay.index import Index
+from overlay.introductions import Introductions
+from overlay.lookup import answer_look_up
+from overlay.members import Members, MembersTiming
+from overlay.messages import (
+    Announce,
+    Answer,
+    Busy,
+    Deliver,
+    Done,
+    GetSupernodes,
+    Introduce,
+    Joined,
+    JoinRelay,
+    LookUp,
+    Notice,
+    Refusal,
+    Refused,
+    Register,
+    Registered,
+    Request,
+    Signal,
+    Store,
+    Stored,
+)
+from overlay.publication import Publication, Published
+from overlay.records import Capability, Claim, Presence, read_claim, read_presence
+from overlay.registry import LIFETIME_S, Registry
+from overlay.roster import MemberEvent, MemberJoined, MemberLost
+
+__all__ = ["Delivered", "Supernode", "SupernodeEvent"]
+
+RETRY_AFTER_S_MIN: Final = 5.0
+RETRY_AFTER_S_MAX: Final = 30.0
+# DESIGN §4: with jitter, so that those sent away do not come back together.
+ALTERNATIVES_MAX: Final = 4
+WAITING_MAX: Final = 1_024
+# Registrations whose publication is under way: all leaves at once, and some.
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The introducer has something for our own node."""
+
+    introduction: bytes
+    payload: bytes
+    is_opening: bool
+
+
+SupernodeEvent: TypeAlias = MemberEvent | Delivered | Published
+
+
+@dataclass(frozen=True, slots=True)
+class _DeliveryTag:
+    introduction: bytes
+
+
+class Supernode:
+    """One node's service to others; lives as long as it is a supernode."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        address: Address,
+        *,
+        seeds: Sequence[Peer],
+        client_version: str,
+        random_bytes: Callable[[int], bytes],
+        now: float,
+        timing: MembersTiming | None = None,
+    ) -> None:
+        self._static = identity.dh_public
+        self._address = address
+        self._random_bytes = random_bytes
+        self.members: Final = Members(
+            identity,
+            address,
+            caps=int(Capability.RELAY),
+            client_version=client_version,
+            seeds=seeds,
+            random_bytes=random_bytes,
+            now=now,
+            timing=timing,
+        )
+        self.index: Final = Index()
+        self.registry: Final = Registry()
+        self.introductions: Final = Introductions()
+        self.publication: Final = Publication(self.members.ring)
+        self.relay: Final = Relay()
+        self._waiting: dict[tuple[bytes, int], Question] = {}
+        self._asks: list[Ask] = []
+        self._answers: list[tuple[Question, Answer]] = []
+        self._notices: list[tuple[bytes, Notice]] = []
+        self._events: list[SupernodeEvent] = []
+        self._signals_dropped = 0
+
+    def askers(self) -> tuple[Asker, ...]:
+        """Give the machines that ask, this one included."""
+        return self, self.members, self.publication
+
+    # -- serving -----------------------------------------------------------------------
+
+    def serve(self, request: Request, question: Question, now: float) -> Answer | None:
+        """Answer a request; None if the answer comes later (`answers`)."""
+        if question.static is not None:
+            self.members.heard(question.static, question.source, now)
+        match request:
+            case GetSupernodes():
+                return self.members.answer_get(request)
+            case Announce():
+                asker = Peer(question.source, question.static)
+                return self.members.answer_announce(request, asker, now)
+            case LookUp(key):
+                ring = self.members.ring
+                return answer_look_up(key, self.index, ring, self._static, now)
+            case Store(records):
+                kept = [self.index.store(raw, now) for raw in records]
+                return Stored(sum(kept))
+            case _ if question.static is None:
+                return Refused(Refusal.NOT_REGISTERED)
+            case Register():
+                return self._register(request, question, question.static, now)
+            case Introduce():
+                return self._introduce(request, question.static, now)
+            case JoinRelay(channel):
+                return self._join(channel, question.static, question.source, now)
+        return Refused(Refusal.NOT_UNDERSTOOD)
+
+    def receive_signal(self, signal: Signal, sender: bytes, now: float) -> None:
+        """Hand a signal to the other side of its introduction."""
+        other = self.introductions.other_side(signal.introduction, sender, now)
+        if other is None:
+            self._signals_dropped += 1
+        elif other == self._static:
+            self._events.append(
+                Delivered(signal.introduction, signal.payload, is_opening=False)
+            )
+        else:
+            self._notices.append((other, signal))
+
+    def forward(self, datagram: bytes, source: Address, now: float) -> Forward | None:
+        """Carry a relayed datagram on; None if it is dropped."""
+        return self.relay.forward(datagram, source, now)
+
+    def publish_own(self, presence: Presence, claim: Claim | None, now: float) -> None:
+        """Write the records of our own node to their owners."""
+        self.publication.publish(presence, claim, now)
+
+    def peer_moved(self, static: bytes, address: Address) -> None:
+        """Take it that a session goes to another address now."""
+        self.relay.member_moved(static, address)
+
+    def peer_left(self, static: bytes, now: float) -> None:
+        """Take it that a session is over."""
+        self.registry.drop(static)
+        self.relay.drop_member(static, now)
+
+    # -- answers to our own asks -------------------------------------------------------
+
+    def answered(self, tag: Hashable, answer: Answer, rtt_s: float, now: float) -> None:
+        """Take the answer to a delivery; there is nothing to do."""
+
+    def failed(self, tag: Hashable, now: float) -> None:
+        """Take it that a leaf took no delivery: its caller will try elsewhere."""
+        self._signals_dropped += 1
+
+    # -- time --------------------------------------------------------------------------
+
+    def handle_timeout(self, now: float) -> None:
+        """Let every part do what is due."""
+        self.members.handle_timeout(now)
+        self.publication.handle_timeout(now)
+        self.index.handle_timeout(now)
+        self.registry.handle_timeout(now)
+        self.introductions.handle_timeout(now)
+        self.relay.handle_timeout(now)
+
+    def next_timeout(self) -> float:
+        """Give the instant at which something is due."""
+        return min(
+            self.members.next_timeout(),
+            self.publication.next_timeout(),
+            self.index.next_timeout(),
+            self.registry.next_timeout(),
+            self.introductions.next_timeout(),
+            self.relay.next_timeout(),
+        )
+
+    # -- drains ------------------------------------------------------------------------
+
+    def settle(self, now: float) -> None:
+        """Carry what happened inside from part to part."""
+        for event in self.members.events():
+            if isinstance(event, (MemberJoined, MemberLost)):
+                self.publication.ring_changed(now)
+            self._events.append(event)
+        for published in self.publication.events():
+            waiting = self._waiting.pop((published.public_key, published.seq), None)
+            if waiting is not None:
+                answer = self._registered(waiting, published.stored, published.owners)
+                self._answers.append((waiting, answer))
+            self._events.append(published)
+
+    def messages_to_send(self) -> list[Ask]:
+        """Drain the deliveries."""
+        asks, self._asks = self._asks, []
+        return asks
+
+    def answers(self) -> list[tuple[Question, Answer]]:
+        """Drain the answers that took longer."""
+        answers, self._answers = self._answers, []
+        return answers
+
+    def notices(self) -> list[tuple[bytes, Notice]]:
+        """Drain what to say to whom."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    def events(self) -> list[SupernodeEvent]:
+        """Drain what happened."""
+        events, self._events = self._events, []
+        return events
+
+    def statistics(self) -> dict[str, int]:
+        """Give the counts that a person running a supernode wants to see."""
+        relay = self.relay.statistics()
+        index = self.index.statistics()
+        return {
+            "records": index.presences + index.claims,
+            "records_refused": index.refused_invalid + index.refused_full,
+            "leaves": len(self.registry),
+            "registrations_refused": self.registry.refused,
+            "introductions": len(self.introductions),
+            "introductions_refused": self.introductions.refused,
+            "signals_dropped": self._signals_dropped,
+            "relay_channels": relay.channels,
+            "relay_datagrams": relay.forwarded,
+        }
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _register(
+        self, request: Register, question: Question, static: bytes, now: float
+    ) -> Answer | None:
+        try:
+            presence = read_presence(request.presence)
+            claim = read_claim(request.claim) if request.claim else None
+        except WireError:
+            return Refused(Refusal.BAD_RECORD)
+        claimed_by = presence.public_key if claim is None else claim.public_key
+        if presence.dh_public != static or claimed_by != presence.public_key:
+            return Refused(Refusal.BAD_RECORD)
+        if self.registry.register(presence, claim, question.source, now) is None:
+            return self._busy()
+        if not request.publish:
+            return self._registered(question, 0, 0)
+        if len(self._waiting) >= WAITING_MAX:
+            del self._waiting[next(iter(self._waiting))]
+        self._waiting[presence.public_key, presence.seq] = question
+        if not self.publication.publish(presence, claim, now):
+            return self._busy()
+        return None
+
+    def _registered(self, question: Question, stored: int, owners: int) -> Registered:
+        return Registered(LIFETIME_S, stored, owners, question.source.pack())
+
+    def _busy(self) -> Busy:
+        span_s = RETRY_AFTER_S_MAX - RETRY_AFTER_S_MIN
+        pause_s = RETRY_AFTER_S_MIN + span_s * draw_fraction(self._random_bytes)
+        others = [seat for seat in self.members.ring if seat.static != self._static]
+        some = draw_some(self._random_bytes, others, ALTERNATIVES_MAX)
+        return Busy(pause_s, tuple(seat.contact for seat in some))
+
+    def _introduce(self, request: Introduce, caller: bytes, now: float) -> Answer:
+        ours = request.target == self.members.descriptor.public_key
+        leaf = self.registry.find(request.target)
+        if leaf is None and not ours:
+            return Refused(Refusal.NOT_HERE)
+        callee = self._static if leaf is None else leaf.static
+        if not self.introductions.open(request.introduction, caller, callee, now):
+            return self._busy()
+        if leaf is None:
+            self._events.append(
+                Delivered(request.introduction, request.payload, is_opening=True)
+            )
+        else:
+            delivery = Deliver(request.introduction, request.payload)
+            peer = Peer(leaf.address, leaf.static)
+            tag = _DeliveryTag(request.introduction)
+            self._asks.append(Ask(peer, delivery, tag))
+        return Done()
+
+    def _join(
+        self, channel: bytes, static: bytes, source: Address, now: float
+    ) -> Answer:
+        address = None if static == self._static else source
+        match self.relay.join(channel, static, address, now):
+            case JoinResult.JOINED_FIRST:
+                return Joined(paired=False)
+            case JoinResult.JOINED_SECOND:
+                return Joined(paired=True)
+            case JoinResult.REFUSED_TAKEN:
+                return Refused(Refusal.UNKNOWN_CHANNEL)
+            case JoinResult.REFUSED_FULL | JoinResult.REFUSED_LIMIT:
+                return self._busy()
