@@ -1,0 +1,1 @@
+"""Speed of Koe beside its peers, each measured in the same run."""
