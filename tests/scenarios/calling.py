@@ -16,6 +16,11 @@ class Answering:
         self._node = node
         self._answer = answer
         self.lines: list[CallHandle] = []
+        self._feed, self._arrived = trio.open_memory_channel[CallHandle](64)
+
+    async def next_line(self) -> CallHandle:
+        """Wait for the next call that comes."""
+        return await self._arrived.receive()
 
     async def serve(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -25,6 +30,7 @@ class Answering:
             async for event in events:
                 if isinstance(event, CallIncoming):
                     self.lines.append(event.line)
+                    self._feed.send_nowait(event.line)
                     if self._answer:
                         event.line.answer()
 
