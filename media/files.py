@@ -6,6 +6,7 @@ PyAV reads what FFmpeg reads and turns it into 48 kHz mono as it goes; nothing b
 
 from __future__ import annotations
 
+import os
 import wave
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -96,21 +97,23 @@ class FileMicrophone:
 
 
 class WavRecording:
-    """A WAV file being written: 48 kHz, mono, 16 bits."""
+    """A WAV file being written: 48 kHz, mono, 16 bits.
+
+    What was there before is kept until the first frame; without one there is no file.
+    """
 
     notices: Sequence[Notice] = ()
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._frames = 0
+        self._wave: wave.Wave_write | None = None
+        self._is_new = not os.path.exists(path)
         try:
-            self._file = open(path, "wb")  # noqa: SIM115  (closed by `close`)
+            mode = "xb" if self._is_new else "r+b"
+            self._file = open(path, mode)  # noqa: SIM115  (closed by `close`)
         except OSError as error:
             raise RecordingFailed(path, _reason(error)) from None
-        self._wave = wave.open(self._file, "wb")  # noqa: SIM115  (likewise)
-        self._wave.setnchannels(1)
-        self._wave.setsampwidth(2)
-        self._wave.setframerate(RATE_HZ)
 
     def write(self, frame: Pcm) -> None:
         """Append a frame.
@@ -121,6 +124,7 @@ class WavRecording:
         samples = frame.astype("<i2", copy=False).tobytes()
         self._frames += 1
         try:
+            self._wave = self._wave or self._begin()
             if self._frames % HEADER_EVERY_FRAMES:
                 self._wave.writeframesraw(samples)
             else:
@@ -138,10 +142,23 @@ class WavRecording:
         except OSError as error:
             raise RecordingFailed(self._path, _reason(error)) from None
 
+    def _begin(self) -> wave.Wave_write:
+        if os.path.isfile(self._path):
+            self._file.truncate(0)
+        writing = wave.open(self._file, "wb")  # noqa: SIM115  (closed by `close`)
+        writing.setnchannels(1)
+        writing.setsampwidth(2)
+        writing.setframerate(RATE_HZ)
+        return writing
+
     def _close(self) -> None:
-        if not self._file.closed:
-            with self._file:
+        if self._file.closed:
+            return
+        with self._file:
+            if self._wave is not None:
                 self._wave.close()
+        if self._wave is None and self._is_new:
+            os.unlink(self._path)
 
 
 def _open_container(path: str) -> InputContainer:

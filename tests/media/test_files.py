@@ -206,6 +206,27 @@ def test_a_killed_recorder_leaves_all_but_the_last_second(tmp_path: Path) -> Non
     assert len(read_wav(path)) == 100 * FRAME_SAMPLES
 
 
+async def test_what_was_recorded_before_stays_until_there_is_sound(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "old.wav"
+    path.write_bytes(b"something dear")
+    async with open_recording(str(path)):
+        pass
+    assert path.read_bytes() == b"something dear"
+    async with open_recording(str(path)) as recording:
+        recording.write(numbered(1))
+    with wave.open(str(path)) as written:
+        assert written.getnframes() == 960
+
+
+async def test_a_recording_without_sound_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "new.wav"
+    async with open_recording(str(path)):
+        pass
+    assert not path.exists()
+
+
 async def test_a_recording_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "no" / "such.wav", tmp_path):
         with pytest.raises(RecordingFailed, match=str(path)) as raised:

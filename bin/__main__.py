@@ -1,0 +1,7 @@
+"""`python -m bin` is `koe`."""
+
+from __future__ import annotations
+
+from bin.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The commands of `koe`, one module for each kind."""
