@@ -50,7 +50,7 @@ def prefer(chosen: Path | None, paths: Sequence[Path]) -> tuple[Path, str] | Non
     if path is None:
         return None
     if path.direct and not chosen.direct:
-        return path, f"direct: {_ms(path)} ms, {_ms(chosen)} ms by the relay"
+        return path, f"{_ms(path)} ms, {_ms(chosen)} ms by the relay"
     return path, f"better: {_ms(path)} ms instead of {_ms(chosen)} ms"
 
 

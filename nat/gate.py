@@ -9,7 +9,7 @@ begin something there (a handshake, a check of a candidate), which is bounded to
     grant(target, n)     we may begin with n bytes, GRANTED_BYTES_MAX a minute at most
     allows(target, n)    spends n bytes, or refuses and counts
     validate(address)    it answered what only it can have seen: no limit any more,
-                         until it has been silent for VALIDATION_S
+                         until it has shown nothing of that kind for VALIDATION_S
 
 Strangers and validated addresses are kept apart, so that a flood of forged sources
 pushes out strangers only. The order of use is the order of the tables: the longest idle
@@ -87,9 +87,7 @@ class Gate:
 
     def heard(self, source: Address, size: int, now: float) -> None:
         """A datagram of `size` bytes came from `source`, whatever it was."""
-        if self._is_validated(source, now):
-            self._keep_validated(source, now)
-        else:
+        if not self.is_validated(source, now):
             account = self._account(source)
             account.credit_bytes = min(account.credit_bytes + size, CREDIT_BYTES_MAX)
 
@@ -103,7 +101,7 @@ class Gate:
 
     def grant(self, target: Address, size: int, now: float) -> None:
         """We begin something at `target` ourselves and mean to send it `size` bytes."""
-        if self._is_validated(target, now):
+        if self.is_validated(target, now):
             return
         account = self._account(target)
         if now >= account.grants_renewed_at:
@@ -114,9 +112,19 @@ class Gate:
         account.credit_bytes = min(account.credit_bytes + granted, CREDIT_BYTES_MAX)
         self._grants_clipped += granted < size
 
+    def is_validated(self, address: Address, now: float) -> bool:
+        """Tell whether the address has shown that it receives what we send it."""
+        expires_at = self._validated.get(address)
+        if expires_at is None:
+            return False
+        if now >= expires_at:
+            del self._validated[address]
+            return False
+        return True
+
     def allows(self, target: Address, size: int, now: float) -> bool:
         """Tell whether a datagram may go out now, and take it off the credit if so."""
-        if self._is_validated(target, now):
+        if self.is_validated(target, now):
             return True
         account = self._strangers.get(target)
         if account is None or account.credit_bytes < size:
@@ -137,15 +145,6 @@ class Gate:
             strangers=len(self._strangers),
             validated=len(self._validated),
         )
-
-    def _is_validated(self, address: Address, now: float) -> bool:
-        expires_at = self._validated.get(address)
-        if expires_at is None:
-            return False
-        if now >= expires_at:
-            del self._validated[address]
-            return False
-        return True
 
     def _keep_validated(self, address: Address, now: float) -> None:
         self._validated[address] = now + VALIDATION_S

@@ -59,19 +59,19 @@ class RelayLimits:
     """What a relay gives away at most. The user who runs it may change all of it."""
 
     calls_max: int = 20
-    # 2 Mbit/s both ways
-    channels_per_member_max: int = 2
-    # a call needs one at each of two relays; two calls at once while one is put on hold
+    # 2 Mbit/s in all, with voice of 32 kbit/s
+    channels_per_member_max: int = 4
+    # one a call: a call, one on hold, a ping, and one that ended a moment ago
     channels_per_host_max: int = 8
     # a household behind one address
     rate_bytes_per_s: int = 8_000
-    # a direction: 64 kbit/s, where a call of 24 kbit/s takes 39 with everything around
+    # a direction: 64 kbit/s, where voice of 32 kbit/s takes 48 with what is around it
     burst_bytes: int = 16_000
     # 2 s of it
     idle_s: float = 60.0
-    # a warm path is checked each 2.5 s, a ringing caller joins again
+    # a warm path is checked each 2.5 s
     age_s: float = 4 * 3_600.0
-    # longer calls allocate anew
+    # longer calls join anew
 
 
 class JoinResult(Enum):

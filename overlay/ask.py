@@ -25,6 +25,12 @@ class Peer:
     address: Address
     static: bytes | None = None
 
+    @property
+    def known_static(self) -> bytes:
+        """The static key of a peer whose key is known."""
+        assert self.static is not None
+        return self.static
+
     @classmethod
     def of(cls, contact: Contact) -> Peer:
         """Make a peer of a contact; `WireError` if its address was packed wrongly."""

@@ -18,11 +18,9 @@ datagrams by routes; the owner (`overlay.calls`) carries all three.
 from __future__ import annotations
 
 import contextlib
-import enum
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from collections.abc import Hashable, Sequence
+from typing import Final
 
 from nat.candidate import Candidate
 from nat.errors import WireError
@@ -33,6 +31,7 @@ from nat.paths import (
     PathLost,
     PathReport,
     Paths,
+    PathState,
     ProbingBegan,
     Relayed,
     Route,
@@ -48,23 +47,27 @@ from overlay.call_messages import (
     decode_call_answer,
     decode_call_request,
     encode_call_body,
+    end_reason,
 )
-from overlay.dial import Local
+from overlay.call_state import (
+    TRANSITIONS,
+    CallChanged,
+    CallEvent,
+    CallRoute,
+    CallState,
+    Cause,
+    Self,
+    Signalled,
+    Timeline,
+)
 from overlay.exchange import AnswerReceived, RequestReceived
 from overlay.line import Line
-from overlay.messages import Answer, Contact, Joined, JoinRelay
+from overlay.meeting import Meeting
+from overlay.messages import Answer
 from overlay.records import Presence
 from overlay.seal import SealStatistics
 
-__all__ = [
-    "Call",
-    "CallChanged",
-    "CallEvent",
-    "CallRoute",
-    "CallState",
-    "Self",
-    "Signalled",
-]
+__all__ = ["RING_S", "Call"]
 
 RING_S: Final = 60.0
 # How long a caller waits for somebody to answer.
@@ -72,88 +75,12 @@ NO_PATH_S: Final = 10.0
 # After accepting: neither a relay nor a direct path works.
 LOST_S: Final = 10.0
 # Nothing heard by any path; consent would end after 30 s (RFC 7675).
+PUNCHES_MAX: Final = 4
+# In one call: the other end names whom we probe, and may change its network meanwhile.
 LINGER_S: Final = 5.0
-# The last word is repeated as long as any request (`overlay.exchange`).
-RELAYS_WARM: Final = 2
-# One that carries, one to fall back to.
-
-
-class CallState(enum.StrEnum):
-    """Where a call is in its life."""
-
-    OFFERING = "offering"
-    RINGING = "ringing"
-    CONNECTED = "connected"
-    ENDED = "ended"
-
-
-class Cause(enum.Enum):
-    """What moves a call."""
-
-    REPLIED = "the callee's node has answered"
-    ACCEPTED = "the callee has accepted"
-    ENDED = "either side, or fate, has ended it"
-
-
-TRANSITIONS: Final[Mapping[CallState, Mapping[Cause, CallState]]] = {
-    CallState.OFFERING: {
-        Cause.REPLIED: CallState.RINGING,
-        Cause.ENDED: CallState.ENDED,
-    },
-    CallState.RINGING: {
-        Cause.ACCEPTED: CallState.CONNECTED,
-        Cause.ENDED: CallState.ENDED,
-    },
-    CallState.CONNECTED: {Cause.ENDED: CallState.ENDED},
-    CallState.ENDED: {},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Self:
-    """What a call has to know of the node it belongs to."""
-
-    local: Local
-    presence: bytes
-    relays: tuple[Contact, ...]
-    candidates: Callable[[], Sequence[Candidate]]
-
-
-@dataclass(frozen=True, slots=True)
-class CallChanged:
-    """The call is in another state now."""
-
-    state: CallState
-
-
-@dataclass(frozen=True, slots=True)
-class CallRoute:
-    """Sound is sent by another route now."""
-
-    chosen: PathChosen
-
-
-@dataclass(frozen=True, slots=True)
-class Signalled:
-    """A datagram for the other end, to go through the introduction at this home."""
-
-    home: Peer
-    introduction: bytes
-    payload: bytes
-
-
-CallEvent: TypeAlias = CallChanged | CallRoute | ProbingBegan | PathAdded
-
-
-@dataclass(slots=True)
-class Timeline:
-    """Instants of a call, by what happened first at them."""
-
-    at: dict[str, float] = field(default_factory=dict)
-
-    def mark(self, what: str, now: float) -> None:
-        """Note that something happened, if it is the first time."""
-        self.at.setdefault(what, now)
+# Who ends a call says so until it is answered, or as long as any request is repeated.
+LISTEN_S: Final = 2.0
+# Who was told answers that long, in case the answer is lost.
 
 
 class Call:
@@ -184,7 +111,7 @@ class Call:
         self._state = state
         self._line: Line | None = None
         self._home: Peer | None = None
-        self._relays: dict[bytes, Contact] = {}
+        self.meeting: Final = Meeting(self._channel_on)
         self._proven: set[Route] = set()
         self._no_path_at = math.inf
         self._lost_at = math.inf
@@ -194,6 +121,7 @@ class Call:
         self._datagrams: list[tuple[Route, bytes]] = []
         self._events: list[CallEvent] = []
         self._refused = 0
+        self._punches_left = PUNCHES_MAX
         self._over = False
         self._check_name = ""
 
@@ -210,11 +138,6 @@ class Call:
         return self._line.index if self._line else None
 
     @property
-    def relays(self) -> tuple[Contact, ...]:
-        """The relays in use, the preferred one first."""
-        return tuple(self._relays.values())
-
-    @property
     def refused(self) -> int:
         """How many datagrams did not belong, or broke the rules."""
         return self._refused
@@ -224,16 +147,13 @@ class Call:
         """Whether nothing is left to say, so that the call can be forgotten."""
         return self._over
 
-    def channels(self) -> dict[bytes, Contact]:
-        """Give the relay channels of this call and the relays they are on."""
-        if self._line is None or not self._line.open:
-            return {}
-        line = self._line
-        return {line.channel(static): relay for static, relay in self._relays.items()}
-
     def is_named(self, username: str) -> bool:
         """Whether a check with this USERNAME is for us."""
         return username == self._check_name
+
+    def is_proven(self, route: Route) -> bool:
+        """Whether the other end answers by this route now."""
+        return route in self._proven
 
     def path_reports(self) -> list[PathReport]:
         """Give how the paths are."""
@@ -245,9 +165,8 @@ class Call:
 
     def hang_up(self, now: float) -> None:
         """End the call from here."""
-        connected = self._state is CallState.CONNECTED
-        reason = EndReason.HUNG_UP if connected else EndReason.CANCELLED
-        self.end(reason, now)
+        talking = self._state is CallState.CONNECTED
+        self.end(EndReason.HUNG_UP if talking else EndReason.CANCELLED, now)
 
     def end(self, reason: EndReason, now: float) -> None:
         """End the call from here, for this reason, and tell the other end."""
@@ -256,7 +175,6 @@ class Call:
         self._finish(reason, now, by_us=True)
         if self._line is not None and self._line.open:
             self._say(HangUp(reason), now)
-            self._forget_at = now + LINGER_S
 
     def send_media(self, payload: bytes, now: float) -> bool:
         """Send a piece of media by the chosen path; False if there is none yet."""
@@ -265,8 +183,7 @@ class Call:
         routes = self.paths.media_routes()
         if not routes or self._state is not CallState.CONNECTED:
             return False
-        datagram = self._line.seal_media(payload)
-        if datagram is None:
+        if (datagram := self._line.seal_media(payload)) is None:
             return False
         self.timeline.mark("first_media_out", now)
         self._datagrams.extend((route, datagram) for route in routes)
@@ -303,17 +220,15 @@ class Call:
 
     def answered(self, tag: Hashable, answer: Answer, rtt_s: float, now: float) -> None:
         """Take the answer to an ask of ours."""
-        match tag, answer:
-            case ("join", bytes(static)), Joined():
-                self._joined(static, now)
-            case _:
-                self.failed(tag, now)
+        route = self.meeting.answered(tag, answer)
+        if route is not None and self.paths is not None:
+            self.timeline.mark("relay_joined", now)
+            self.paths.add_relay(route, now)
+            self._settle_paths(now)
 
     def failed(self, tag: Hashable, now: float) -> None:
         """Take it that an ask of ours came to nothing."""
-        match tag:
-            case ("join", bytes(static)):
-                self._relays.pop(static, None)
+        self.meeting.failed(tag)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
@@ -326,7 +241,10 @@ class Call:
         if now >= self._no_path_at:
             self.end(EndReason.NO_RELAY, now)
         if now >= self._lost_at:
-            self.end(EndReason.LOST, now)
+            if any(report.state is PathState.UP for report in self.path_reports()):
+                self._heard(now)  # nobody speaks, but the other end is there
+            else:
+                self.end(EndReason.LOST, now)
         if now >= self._forget_at:
             self._forget_at = math.inf
             self._over = True
@@ -345,7 +263,7 @@ class Call:
     def asks_to_send(self) -> list[Ask]:
         """Drain what to ask supernodes."""
         asks, self._asks = self._asks, []
-        return asks
+        return asks + self.meeting.messages_to_send()
 
     def signals_to_send(self) -> list[Signalled]:
         """Drain what goes through the introducer."""
@@ -371,7 +289,7 @@ class Call:
         """Handle what the other end asks; the ends differ."""
         match request:
             case HangUp() | Refuse():
-                self._finish(_reason(request.reason), now, by_us=False)
+                self._finish(end_reason(request.reason), now, by_us=False)
 
     def _move(self, cause: Cause, now: float) -> None:
         self._state = TRANSITIONS[self._state][cause]
@@ -390,7 +308,7 @@ class Call:
             return
         self.ended_reason, self.ended_by_us = reason, by_us
         self._no_path_at = self._lost_at = math.inf
-        self._forget_at = now + LINGER_S
+        self._forget_at = now + (LINGER_S if by_us else LISTEN_S)
         self._move(Cause.ENDED, now)
 
     def _say(self, request: CallRequest, now: float) -> None:
@@ -407,7 +325,11 @@ class Call:
         """Try the other end's addresses; that shows it ours."""
         if not self._may_disclose or self.paths is None or not candidates:
             return
-        readable = []
+        if not self._punches_left:
+            self._refused += 1
+            return
+        self._punches_left -= 1
+        readable = list[Candidate]()
         for text in candidates:
             with contextlib.suppress(WireError):
                 readable.append(Candidate.parse(text))
@@ -415,40 +337,26 @@ class Call:
         self.paths.punch(readable, now)
         self._settle_paths(now)
 
+    def _channel_on(self, relay_static: bytes) -> bytes:
+        assert self._line is not None
+        return self._line.channel(relay_static)
+
     def _begin_paths(self, *, controlling: bool) -> None:
         assert self._line is not None
         credentials = self._line.credentials()
-        names = (credentials.our_fragment, credentials.their_fragment)
-        self._check_name = ":".join(names)
+        ours, theirs = credentials.our_fragment, credentials.their_fragment
+        self._check_name = f"{ours}:{theirs}"
         self.paths = Paths(
             credentials,
             controlling=controlling,
             random_bytes=self._ours.local.random_bytes,
         )
 
-    def _join(self, relays: Sequence[Contact]) -> None:
-        assert self._line is not None
-        for contact in relays[:RELAYS_WARM]:
-            with contextlib.suppress(WireError):
-                peer = Peer.of(contact)
-                self._relays[contact.static] = contact
-                request = JoinRelay(self._line.channel(contact.static))
-                self._asks.append(Ask(peer, request, ("join", contact.static)))
-
-    def _joined(self, static: bytes, now: float) -> None:
-        contact = self._relays.get(static)
-        if contact is None or self.paths is None or self._line is None:
-            return
-        self.timeline.mark("relay_joined", now)
-        route = Relayed(contact.address, self._line.channel(static))
-        self.paths.add_relay(route, now)
-        self._settle_paths(now)
+    # -- inside ------------------------------------------------------------------------
 
     def _heard(self, now: float) -> None:
         if self._state is CallState.CONNECTED:
             self._lost_at = now + LOST_S
-
-    # -- inside ------------------------------------------------------------------------
 
     def _settle_paths(self, now: float) -> None:
         assert self.paths is not None
@@ -470,6 +378,8 @@ class Call:
                 self._events.append(CallRoute(event))
             case PathLost(route):
                 self._proven.discard(route)
+                if isinstance(route, Relayed):
+                    self.meeting.join_again(route.channel)
             case ProbingBegan():
                 self._events.append(event)
 
@@ -487,6 +397,9 @@ class Call:
                     decode_call_answer(event.body)
             except WireError:
                 self._refused += 1
+        told = self.ended_by_us and self._line.open and not exchange.requests_under_way
+        if told and self._state is CallState.ENDED:
+            self._forget_at = now
 
     def _seal_exchange(self) -> None:
         """Send what is to be said by a path that answers, else by the introducer."""
@@ -506,10 +419,3 @@ class Call:
 
 
 _MEDIA: Final = 0x08
-
-
-def _reason(number: int) -> EndReason:
-    try:
-        return EndReason(number)
-    except ValueError:
-        return EndReason.FAILED

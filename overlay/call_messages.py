@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Meta
 
 from nat.errors import WireError
-from overlay.messages import Contact, Load, Record, Seconds, decode_with
+from overlay.messages import Contact, Record, Seconds, decode_with
 
 __all__ = [
     "Accept",
@@ -50,6 +50,7 @@ __all__ = [
     "encode_call_body",
     "encode_opening",
     "encode_reply",
+    "end_reason",
 ]
 
 VERSION: Final = 1
@@ -88,6 +89,12 @@ class EndReason(enum.IntEnum):
     SHUT_DOWN = 10  # the node was stopped
 
 
+def end_reason(number: int) -> EndReason:
+    """Give the reason with this number; one we do not know is a failure."""
+    known = number in EndReason.__members__.values()
+    return EndReason(number) if known else EndReason.FAILED
+
+
 class Offer(msgspec.Struct, array_like=True, frozen=True, tag=64):
     """I would like to talk to you; my signed presence says who I am."""
 
@@ -97,11 +104,10 @@ class Offer(msgspec.Struct, array_like=True, frozen=True, tag=64):
 
 
 class OfferedRelay(msgspec.Struct, array_like=True, frozen=True):
-    """A relay one side can use, with that side's round trip to it and its load."""
+    """A relay one side can use, with that side's round trip to it."""
 
     contact: Contact
     rtt_s: Seconds
-    load: Load
 
 
 class Ringing(msgspec.Struct, array_like=True, frozen=True, tag=65):

@@ -12,6 +12,7 @@ only wants to know the way to us (a ping) does not disturb it. Sans-IO.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +22,7 @@ from nat.address import Address
 from nat.errors import WireError
 from nat.paths import Direct, Relayed, Route
 from overlay.ask import Ask, Peer
-from overlay.call import Call, CallEvent, CallState, Self, Signalled
+from overlay.call import Call
 from overlay.call_messages import (
     EndReason,
     Offer,
@@ -31,6 +32,7 @@ from overlay.call_messages import (
     decode_offer,
     encode_call_body,
 )
+from overlay.call_state import CallEvent, CallState, Self, Signalled
 from overlay.deadlines import Deadlines
 from overlay.incoming import IncomingCall
 from overlay.line import Opened
@@ -46,6 +48,8 @@ CALLS_MAX: Final = 24
 # Kept at once, those that only repeat their last word included.
 PINGS_MAX: Final = 4
 # Answered at once.
+BUSY_REPLIES_MAX: Final = 64
+# Kept to be repeated; a caller asks again for 10 s.
 CALLERS_MAX: Final = 4_096
 # Static keys whose newest opening is remembered.
 
@@ -81,6 +85,7 @@ class Calls:
         self._calls: dict[int, Call] = {}
         self._by_introduction: dict[bytes, Call] = {}
         self._timestamps = GreatestTimestamps(CALLERS_MAX)
+        self._busy_replies: OrderedDict[bytes, bytes] = OrderedDict()
         self._deadlines = Deadlines[int]()
         self._last_number = 0
         self._arrived: list[IncomingCall] = []
@@ -138,8 +143,10 @@ class Calls:
         known = self._by_introduction.get(introduction)
         if known is not None:
             if isinstance(known, IncomingCall):
-                known.repeat_reply()
+                known.repeat_reply(home)
             return None
+        if introduction in self._busy_replies:
+            return Signalled(home, introduction, self._busy_replies[introduction])
         try:
             opened = Opened(ours.local, payload)
             offer = decode_offer(opened.offer)
@@ -155,6 +162,7 @@ class Calls:
             self.statistics.busy += 1
             busy = encode_call_body(Refuse(EndReason.BUSY))
             reply = opened.line(ours.local).reply(opened, busy)
+            self._remember_busy(introduction, reply)
             return Signalled(home, introduction, reply)
         call = IncomingCall(
             self._next_number(),
@@ -199,21 +207,22 @@ class Calls:
                 return
         self.statistics.unknown_datagrams += 1
 
-    def receive_check(self, datagram: bytes, source: Address, now: float) -> bool:
-        """Take a STUN datagram that came straight; False if it is for no call."""
+    def receive_check(
+        self, datagram: bytes, source: Address, now: float
+    ) -> Call | None:
+        """Take a STUN datagram that came straight; gives the call it is for."""
         call = self._called_in(datagram)
-        if call is None:
-            return False
-        call.receive_check(datagram, Direct(source), now)
-        self._touch(call)
-        return True
+        if call is not None:
+            call.receive_check(datagram, Direct(source), now)
+            self._touch(call)
+        return call
 
     def receive_relayed(
         self, channel: bytes, inner: bytes, relay: Address, now: float
     ) -> bool:
         """Take a datagram that a relay forwarded; False if its channel is not ours."""
         for call in self._calls.values():
-            contact = call.channels().get(channel)
+            contact = call.meeting.by_channel.get(channel)
             if contact is None or contact.address != relay:
                 continue
             if stun.is_stun(inner):
@@ -286,7 +295,9 @@ class Calls:
         """Drain the relay channels of calls that are over, and forget those calls."""
         left = []
         for call in self._ended:
-            left += [(relay, channel) for channel, relay in call.channels().items()]
+            left += [
+                (relay, channel) for channel, relay in call.meeting.by_channel.items()
+            ]
         self._ended.clear()
         return left
 
@@ -328,6 +339,12 @@ class Calls:
             if named or (name is None and call.paths.awaits(transaction)):
                 return call
         return None
+
+    def _remember_busy(self, introduction: bytes, reply: bytes) -> None:
+        """Keep a reply for when the opening comes again: the first may be lost."""
+        self._busy_replies[introduction] = reply
+        if len(self._busy_replies) > BUSY_REPLIES_MAX:
+            self._busy_replies.popitem(last=False)
 
     def _is_busy_for(self, offer: Offer) -> bool:
         active = [c for c in self._calls.values() if c.state is not CallState.ENDED]

@@ -20,6 +20,7 @@ from typing import Final
 from nat.errors import WireError
 from overlay import handshake, tai64n
 from overlay.cookies import open_cookie
+from overlay.envelope import Envelope, EnvelopeKind, decode_envelope
 from overlay.handshake import Completion, CookieReply, Initiation, Opening, Response
 from overlay.noise import Handshake, KeyPair, Pattern
 from overlay.seal import Transport
@@ -59,7 +60,7 @@ class Established:
     our_index: int
     their_static: bytes
     rtt_s: float
-    response: bytes | None
+    response: Envelope | None
     completion: bytes | None
 
 
@@ -120,7 +121,7 @@ class Dial:
             return None
         handshake.verify_mac1(datagram, self._their_static)
         payload = tried.handshake.read_message(message.noise)
-        reply = handshake.decode_reply(payload)
+        response = _early(handshake.decode_reply(payload).response)
         completion = None
         if not tried.handshake.finished:
             noise = tried.handshake.write_message()
@@ -135,7 +136,7 @@ class Dial:
             message.receiver_index,
             static,
             now - tried.sent_at,
-            reply.response,
+            response,
             completion,
         )
 
@@ -188,3 +189,12 @@ class Dial:
         cookie = open_cookie(reply, self._their_static, tried.mac1)
         self._cookies_heeded += 1
         self._try(now, cookie)
+
+
+def _early(response: bytes | None) -> Envelope | None:
+    if response is None:
+        return None
+    envelope = decode_envelope(response)
+    if envelope.kind is not EnvelopeKind.ANSWER:
+        raise WireError("only an answer may ride in a second message")
+    return envelope

@@ -46,7 +46,7 @@ class Dispatch:
         if peer.static == self._static or (
             peer.static is None and peer.address == self._address
         ):
-            question = Question(self._static, self._address, 0)
+            question = Question(self._static, self._address, 0, proven=True)
             answer = self._serve(ask.request, question, now)
             self._own.append((asker, ask.tag, answer))
             return

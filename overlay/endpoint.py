@@ -7,8 +7,10 @@ An HS1 may carry a request; its answer rides in the HS2 if the owner gives it (`
 before the next drain, and is otherwise sent once the peer has confirmed the keys. A
 request asked anonymously (Noise NK) leaves no session behind on either side.
 
-A source address counts as validated once it has sent us what only the receiver of our
-random bytes can make: a valid HS2, HS3 or sealed datagram. Sans-IO.
+An address counts as validated once it has sent us what only the receiver of random
+bytes that we sent *there* can make: a valid HS2, HS3, or datagram sealed with keys that
+went through it. Sealed datagrams alone prove nothing of their source: a peer that seems
+to have moved is asked for new keys where it seems to be. Sans-IO.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from nat.address import Address
 from nat.errors import WireError
 from nat.gate import Gate
 from overlay import handshake
+from overlay.anonymous import AnonymousQuestions
 from overlay.ask import Peer
 from overlay.deadlines import Deadlines
-from overlay.dial import Dial, Established, Local
+from overlay.dial import Dial, Local
 from overlay.endpoint_events import (
     Answered,
     Asked,
@@ -35,6 +38,7 @@ from overlay.endpoint_events import (
     SessionClosed,
     SessionMoved,
 )
+from overlay.envelope import Envelope, EnvelopeKind, decode_envelope, encode_envelope
 from overlay.exchange import (
     AnswerReceived,
     NoticeReceived,
@@ -42,12 +46,6 @@ from overlay.exchange import (
     RequestReceived,
 )
 from overlay.handshake import Completion, CookieReply, Initiation, Response
-from overlay.messages import (
-    Envelope,
-    EnvelopeKind,
-    decode_envelope,
-    encode_envelope,
-)
 from overlay.noise import KeyPair, Pattern
 from overlay.responder import Arrival, Responder
 from overlay.seal import header_of
@@ -57,8 +55,6 @@ __all__ = ["Endpoint"]
 
 SESSIONS_MAX: Final = 4_096
 # A home's 750 leaves, the supernodes it probes and stores with, callers passing by.
-LOOKUP_BYTES: Final = 1_200
-# An anonymous request is padded to a whole datagram: its answer may be as long.
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +67,11 @@ class _Owed:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Anonymous:
-    """A request of ours under way that does not say who asks."""
-
-    dial: Dial
-    peer: Peer
-    request: int
-
-
 class Endpoint:
     """The sessions of one node; lives as long as the node.
 
     `gate` is told what it must know of addresses; the owner sends nothing past it.
+    `may_be_early(body)` says which requests may ride in a first message.
     """
 
     def __init__(
@@ -92,23 +80,27 @@ class Endpoint:
         network: bytes,
         gate: Gate,
         random_bytes: Callable[[int], bytes],
+        may_be_early: Callable[[bytes], bool],
     ) -> None:
         self._static = static
         self._gate = gate
+        self._may_be_early = may_be_early
         self._random_bytes = random_bytes
         self._local = Local(
             static, handshake.prologue(network), random_bytes, self.take_index
         )
         self._responder = Responder(self._local)
+        self._anonymous = AnonymousQuestions(self._local)
         self._sessions: dict[Session, set[int]] = {}
         self._by_static: dict[bytes, Session] = {}
-        self._by_index: dict[int, Session | _Anonymous] = {}
+        self._proven: dict[Session, Address | None] = {}
+        self._by_index: dict[int, Session] = {}
         self._owed: list[_Owed] = []
         self._answers: dict[int, bytes] = {}
         self._requests: dict[tuple[Session, int], int] = {}
         self._last_request = 0
-        self._deadlines = Deadlines[Session | _Anonymous]()
-        self._unsent: dict[Session | _Anonymous, None] = {}
+        self._deadlines = Deadlines[Session]()
+        self._unsent: dict[Session, None] = {}
         self._events: list[EndpointEvent] = []
         self._refused = 0
         self._sessions_dropped = 0
@@ -119,12 +111,12 @@ class Endpoint:
         """Give a random index that nothing here uses; for a call's keys as well."""
         while True:
             index = int.from_bytes(self._random_bytes(4), "little")
-            if index not in self._by_index:
+            if not self.owns(index):
                 return index
 
     def owns(self, index: int) -> bool:
         """Whether datagrams with this index are for a session here."""
-        return index in self._by_index
+        return index in self._by_index or index in self._anonymous
 
     def session_with(self, static: bytes) -> Session | None:
         """Give the open session with a peer, if there is one."""
@@ -146,15 +138,8 @@ class Endpoint:
 
     def request_anonymously(self, peer: Peer, body: bytes, now: float) -> int:
         """Ask without a session and without saying who asks; the key must be known."""
-        assert peer.static is not None
-        envelope = encode_envelope(Envelope(EnvelopeKind.REQUEST, 0, body))
-        dial = Dial(
-            self._local, Pattern.NK, peer.static, request=envelope, size=LOOKUP_BYTES
-        )
         self._last_request += 1
-        asked = _Anonymous(dial, peer, self._last_request)
-        dial.begin(now)
-        self._touch(asked)
+        self._anonymous.ask(self._last_request, peer, body, now)
         return self._last_request
 
     def notify(self, static: bytes, body: bytes) -> bool:
@@ -227,16 +212,18 @@ class Endpoint:
     def handle_timeout(self, now: float) -> None:
         """Let everything repeat, renew, expire."""
         self._responder.handle_timeout(now)
-        for due in self._deadlines.pop_due(now):
-            if isinstance(due, Session):
-                due.handle_timeout(now)
-            else:
-                due.dial.handle_timeout(now)
-            self._touch(due)
+        self._anonymous.handle_timeout(now)
+        for session in self._deadlines.pop_due(now):
+            session.handle_timeout(now)
+            self._touch(session)
 
     def next_timeout(self) -> float:
         """Give the instant at which something here has to be done."""
-        return min(self._deadlines.next_at(), self._responder.next_timeout())
+        return min(
+            self._deadlines.next_at(),
+            self._responder.next_timeout(),
+            self._anonymous.next_timeout(),
+        )
 
     def messages_to_send(self) -> list[tuple[Address, bytes]]:
         """Drain the datagrams to send."""
@@ -245,31 +232,29 @@ class Endpoint:
         for each in owed:
             to_send.extend(self._write_owed(each))
         self._answers.clear()
+        to_send.extend(self._anonymous.messages_to_send())
         unsent, self._unsent = self._unsent, {}
-        for item in unsent:
-            if isinstance(item, Session):
-                address, datagrams = item.address, item.messages_to_send()
-            else:
-                address, datagrams = item.peer.address, item.dial.messages_to_send()
-            to_send.extend((address, datagram) for datagram in datagrams)
+        for session in unsent:
+            to_send.extend(session.messages_to_send())
         return to_send
 
     def events(self) -> list[EndpointEvent]:
         """Drain what happened."""
         events, self._events = self._events, []
-        return events
+        return events + self._anonymous.ends()
 
     # -- what arrives ------------------------------------------------------------------
 
     def _receive_sealed(self, datagram: bytes, source: Address, now: float) -> None:
         _, index, _ = header_of(datagram)
         session = self._by_index.get(index)
-        if not isinstance(session, Session):
+        if session is None:
             raise WireError("a datagram for a session that is gone")
         moved = session.receive_sealed(datagram, index, source, now)
-        self._gate.validate(source, now)
-        if moved and session.static is not None:
-            self._events.append(SessionMoved(session.static, source))
+        if source == session.proven:
+            self._gate.validate(source, now)
+        elif moved and not self._gate.is_validated(source, now):
+            session.renew(now)
         self._touch(session)
 
     def _receive_response(
@@ -279,24 +264,22 @@ class Endpoint:
         source: Address,
         now: float,
     ) -> None:
-        match self._by_index.get(message.receiver_index):
-            case Session() as session:
-                before = session.static
-                if session.receive_response(datagram, message, now) is not None:
-                    self._gate.validate(source, now)
-                    if before is None:
-                        assert session.static is not None
-                        self._by_static[session.static] = session
-                self._touch(session)
-            case _Anonymous() as asked:
-                established = asked.dial.receive(datagram, message, now)
-                if established is not None:
-                    self._gate.validate(source, now)
-                    self._end_anonymous(asked, established)
-                else:
-                    self._touch(asked)
-            case None:
-                raise WireError("an answer to a handshake that is over")
+        index = message.receiver_index
+        if index in self._anonymous:
+            asked_at = self._anonymous.receive(datagram, message, now)
+            if asked_at == source:
+                self._gate.validate(source, now)
+            return
+        session = self._by_index.get(index)
+        if session is None:
+            raise WireError("an answer to a handshake that is over")
+        was_known = session.static is not None
+        if session.receive_response(datagram, message, source, now) is not None:
+            if source == session.proven:
+                self._gate.validate(source, now)
+            if not was_known and session.static is not None:
+                self._by_static[session.static] = session
+        self._touch(session)
 
     def _welcome(self, arrival: Arrival, now: float) -> None:
         """Take in who knocked: its request is asked, its HS2 owed."""
@@ -304,40 +287,35 @@ class Endpoint:
         if arrival.static is None:
             if arrival.request is None:
                 raise WireError("anonymous, and nothing asked")
-            question = Question(None, arrival.source, index)
+            question = Question(None, arrival.source, index, proven=False)
             self._owed.append(_Owed(arrival, index, None, now))
             self._events.append(Asked(question, arrival.request.body))
             return
-        session = self._by_static.get(arrival.static)
-        if session is None:
-            session = self._new_session(arrival.source, arrival.static, now)
+        session = self._session_with(arrival.static, arrival.source, now)
         self._owed.append(_Owed(arrival, index, session, now))
-        if arrival.request is not None:
+        if arrival.request is not None and self._may_be_early(arrival.request.body):
             session.exchange.receive(arrival.request, now)
         self._touch(session)
 
     def _receive_completion(
         self, datagram: bytes, message: Completion, source: Address, now: float
     ) -> None:
-        completed = self._responder.receive_completion(datagram, message)
+        completed = self._responder.receive_completion(datagram, message, source)
         self._gate.validate(source, now)
-        session = self._by_static.get(completed.static)
-        if session is None:
-            session = self._new_session(source, completed.static, now)
-        keys = Keys(completed.transport, completed.our_index, now, asked_by_us=False)
-        session.await_confirmation(keys, source, now)
+        session = self._session_with(completed.static, source, now)
+        keys = Keys(completed.transport, completed.our_index, now, False, source)
+        session.await_confirmation(keys, now)
         self._touch(session)
 
     def _write_owed(self, owed: _Owed) -> list[tuple[Address, bytes]]:
         """Write the HS2 that is owed; an anonymous question unanswered gets none."""
         arrival, session = owed.arrival, owed.session
+        room, request = arrival.room_bytes(), arrival.request
         if session is None:
             answer = self._answers.get(owed.our_index)
-            if answer is None or len(answer) > arrival.room_bytes():
+            if answer is None or len(answer) > room:
                 return []
         else:
-            request = arrival.request
-            room = arrival.room_bytes()
             answer = session.take_answer(request.number, room) if request else None
         try:
             datagram, transport = arrival.write_reply(
@@ -347,8 +325,8 @@ class Endpoint:
             self._refused += 1
             return []
         if session is not None and session.state is not SessionState.CLOSED:
-            keys = Keys(transport, owed.our_index, owed.at, asked_by_us=False)
-            session.await_confirmation(keys, arrival.source, owed.at)
+            keys = Keys(transport, owed.our_index, owed.at, False, arrival.source)
+            session.await_confirmation(keys, owed.at)
             self._touch(session)
         return [(arrival.source, datagram)]
 
@@ -356,12 +334,17 @@ class Endpoint:
 
     def _session_for(self, peer: Peer, now: float) -> Session:
         if peer.static is not None:
-            known = self._by_static.get(peer.static)
-            return known or self._new_session(peer.address, peer.static, now)
+            return self._session_with(peer.static, peer.address, now)
         for session in self._sessions:
-            if session.address == peer.address:
+            # Not one that somebody opened in that address's name.
+            is_theirs = session.static is None or session.proven == peer.address
+            if is_theirs and session.address == peer.address:
                 return session
         return self._new_session(peer.address, None, now)
+
+    def _session_with(self, static: bytes, address: Address, now: float) -> Session:
+        known = self._by_static.get(static)
+        return known or self._new_session(address, static, now)
 
     def _new_session(
         self, address: Address, static: bytes | None, now: float
@@ -380,24 +363,18 @@ class Endpoint:
 
     def _new_dial(self, static: bytes | None, request: bytes | None) -> Dial:
         pattern = Pattern.XX if static is None else Pattern.IK
-        size = handshake.INITIATION_BYTES_MIN
-        return Dial(self._local, pattern, static, request=request, size=size)
+        if request and not self._may_be_early(decode_envelope(request).body):
+            request = None
+        return Dial(self._local, pattern, static, request=request)
 
-    def _touch(self, item: Session | _Anonymous) -> None:
-        """Bring the tables up to date after anything happened to `item`."""
-        self._unsent[item] = None
-        if isinstance(item, Session):
-            self._collect(item)
-            self._reindex(item)
-            self._deadlines.set(item, item.next_timeout())
-            if item.state is SessionState.CLOSED:
-                self._remove(item)
-            return
-        if item.dial.failed:
-            self._end_anonymous(item, None)
-            return
-        self._by_index.update(dict.fromkeys(item.dial.indexes, item))
-        self._deadlines.set(item, item.dial.next_timeout())
+    def _touch(self, session: Session) -> None:
+        """Bring the tables up to date after anything happened to a session."""
+        self._unsent[session] = None
+        self._collect(session)
+        self._reindex(session)
+        self._deadlines.set(session, session.next_timeout())
+        if session.state is SessionState.CLOSED:
+            self._remove(session)
 
     def _reindex(self, session: Session) -> None:
         indexes = session.indexes()
@@ -412,17 +389,25 @@ class Endpoint:
         if self._sessions.pop(session, None) is None:
             return
         self._deadlines.set(session, math.inf)
-        if session.static is not None:
-            if self._by_static.get(session.static) is session:
-                del self._by_static[session.static]
-            self._events.append(SessionClosed(session.static))
+        self._proven.pop(session, None)
+        static = session.static
+        if static is not None and self._by_static.get(static) is session:
+            del self._by_static[static]
+            self._events.append(SessionClosed(static))
 
     def _collect(self, session: Session) -> None:
-        """Turn what a session's exchange tells into events of ours."""
+        """Turn what happened to a session into events of ours."""
+        before, self._proven[session] = self._proven.get(session), session.proven
+        if before is not None and session.proven not in (None, before):
+            assert session.static is not None
+            assert session.proven is not None
+            self._events.append(SessionMoved(session.static, session.proven))
         for event in session.exchange.events():
             match event:
                 case RequestReceived(number, body):
-                    question = Question(session.static, session.address, number)
+                    source = session.proven or session.address
+                    is_proven = session.proven is not None
+                    question = Question(session.static, source, number, is_proven)
                     self._events.append(Asked(question, body))
                 case NoticeReceived(body) if session.static is not None:
                     self._events.append(Noticed(session.static, body))
@@ -434,18 +419,3 @@ class Endpoint:
                 case RequestExpired(number):
                     request = self._requests.pop((session, number))
                     self._events.append(Expired(request))
-
-    def _end_anonymous(
-        self, asked: _Anonymous, established: Established | None
-    ) -> None:
-        for index in asked.dial.indexes:
-            self._by_index.pop(index, None)
-        self._unsent.pop(asked, None)
-        self._deadlines.set(asked, math.inf)
-        if established is None or established.response is None:
-            self._events.append(Expired(asked.request))
-            return
-        body = decode_envelope(established.response).body
-        self._events.append(
-            Answered(asked.request, body, established.rtt_s, established.their_static)
-        )

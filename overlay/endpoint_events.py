@@ -23,12 +23,14 @@ __all__ = [
 class Question:
     """Who asked what, for the answer to find its way: opaque to the owner.
 
-    `static` is the asker's key, None if it asked anonymously.
+    `static` is the asker's key, None if it asked anonymously. `proven` says that the
+    asker has shown to receive at `source`; a source that is not may be forged.
     """
 
     static: bytes | None
     source: Address
     number: int
+    proven: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class SessionMoved:
-    """The peer now speaks from another address."""
+    """The peer has proved that it is at another address now."""
 
     static: bytes
     address: Address

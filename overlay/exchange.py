@@ -23,7 +23,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from overlay.messages import Envelope, EnvelopeKind
+from overlay.envelope import Envelope, EnvelopeKind
 
 __all__ = [
     "AnswerReceived",
@@ -163,6 +163,7 @@ class Exchange:
     def begin_again(self, now: float) -> None:
         """Repeat at once what waits for an answer: the line has just become usable."""
         for asked in self._asked.values():
+            asked.tries += 1
             asked.retry_at = now + asked.retry_s
             self._to_send.append(asked.envelope)
 

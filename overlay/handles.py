@@ -12,8 +12,9 @@ from typing import Final, Literal
 
 import trio
 
-from overlay.call import Call, CallState
+from overlay.call import Call
 from overlay.call_messages import EndReason
+from overlay.call_state import CallState
 from overlay.identity import short_id
 from overlay.incoming import IncomingCall
 from overlay.views import PathReport, Step, route_text
@@ -138,7 +139,7 @@ class CallHandle:
     @property
     def relays(self) -> list[str]:
         """The addresses of the relays in use, the preferred one first."""
-        return [str(relay.address) for relay in self.call.relays]
+        return [str(relay.address) for relay in self.call.meeting.relays]
 
     def paths(self) -> list[PathReport]:
         """Tell the paths of now."""

@@ -1,38 +1,70 @@
-"""A home as its leaf knows it, and what the way home tells.
+"""A home as its leaf knows it; the states of the way home, and what it tells.
 
 The machine is `overlay.homes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import enum
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from overlay.ask import Peer
 from overlay.records import HOMES_MAX
 
 __all__ = [
+    "TRANSITIONS",
     "AtHome",
+    "Cause",
     "Home",
     "HomeLost",
     "HomesEvent",
-    "HomesTiming",
+    "HomesState",
     "NobodyAnswers",
     "nearest",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class HomesTiming:
-    """How often what is done; the world's values."""
+class HomesState(enum.Enum):
+    """Where a leaf is on its way home."""
 
-    keepalive_s: float = 20.0
-    refresh_s: float = 300.0
-    spread: float = 0.2
-    more_homes_s: float = 2.0
-    backoff_s_min: float = 0.5
-    backoff_s_max: float = 60.0
+    ALONE = "alone"
+    SEEKING = "seeking"
+    MEASURING = "measuring"
+    REGISTERING = "registering"
+    AT_HOME = "at home"
+
+
+class Cause(enum.Enum):
+    """What moves a leaf on its way."""
+
+    SOUGHT = "supernodes are asked for"
+    KNOWN = "supernodes to measure are known"
+    CHOSEN = "homes were chosen"
+    STORED = "the primary has published us"
+    UNCHANGED = "what was measured changes nothing"
+    NOBODY = "nobody answers"
+
+
+_S: Final = HomesState
+TRANSITIONS: Final[Mapping[Cause, Mapping[HomesState, HomesState]]] = {
+    Cause.SOUGHT: {
+        _S.ALONE: _S.SEEKING,
+        _S.MEASURING: _S.SEEKING,
+        _S.REGISTERING: _S.SEEKING,
+        _S.AT_HOME: _S.SEEKING,
+    },
+    Cause.KNOWN: {
+        _S.SEEKING: _S.MEASURING,
+        _S.REGISTERING: _S.MEASURING,
+        _S.AT_HOME: _S.MEASURING,
+    },
+    Cause.CHOSEN: {_S.MEASURING: _S.REGISTERING},
+    Cause.STORED: {_S.REGISTERING: _S.AT_HOME},
+    Cause.UNCHANGED: {_S.MEASURING: _S.AT_HOME},
+    Cause.NOBODY: {_S.SEEKING: _S.ALONE, _S.MEASURING: _S.ALONE},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +79,7 @@ class Home:
     @property
     def static(self) -> bytes:
         """The home's static key."""
-        assert self.peer.static is not None
-        return self.peer.static
+        return self.peer.known_static
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,8 @@ in asks (`overlay.ask`).
 from __future__ import annotations
 
 import contextlib
-import enum
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
 
@@ -37,20 +36,22 @@ from nat.address import Address
 from nat.errors import WireError
 from overlay.ask import Ask, Peer
 from overlay.deadlines import Deadlines
-from overlay.draw import draw_fraction, draw_some
+from overlay.draw import draw_fraction
 from overlay.home import (
+    TRANSITIONS,
     AtHome,
+    Cause,
     Home,
     HomeLost,
     HomesEvent,
-    HomesTiming,
+    HomesState,
     NobodyAnswers,
     nearest,
 )
+from overlay.known import KnownSupernodes
 from overlay.messages import (
     Answer,
     Busy,
-    Contact,
     GetSupernodes,
     Ping,
     Pong,
@@ -60,15 +61,16 @@ from overlay.messages import (
     Supernodes,
 )
 from overlay.records import HOMES_MAX, read_descriptor
+from overlay.timing import HomesTiming
 
 __all__ = ["Homes", "HomesState"]
 
 MEASURED_MAX: Final = 6
 # Pinged at once, to keep the best three.
-KNOWN_MAX: Final = 64
-# Supernodes remembered; enough that a restart finds one that lives.
 KNOWN_WANTED: Final = 24
 # Paging stops here: four times what is measured.
+PAGES_MAX: Final = 16
+# Asked for beyond first pages in one search: a hostile table could go on for ever.
 ASKED_MAX: Final = 8
 # Supernodes asked for their table at once; one may lie, several rarely do.
 STRAGGLERS_S: Final = 0.25
@@ -80,45 +82,6 @@ PAUSE_S_MIN: Final = 0.1
 RTT_GAIN: Final = 1 / 8
 # RFC 6298.
 RING_START: Final = bytes(8)
-
-
-class HomesState(enum.Enum):
-    """Where a leaf is on its way home."""
-
-    ALONE = "alone"
-    SEEKING = "seeking"
-    MEASURING = "measuring"
-    REGISTERING = "registering"
-    AT_HOME = "at home"
-
-
-class _Cause(enum.Enum):
-    SOUGHT = "supernodes are asked for"
-    KNOWN = "supernodes to measure are known"
-    CHOSEN = "homes were chosen"
-    STORED = "the primary has published us"
-    UNCHANGED = "what was measured changes nothing"
-    NOBODY = "nobody answers"
-
-
-_S: Final = HomesState
-TRANSITIONS: Final[Mapping[_Cause, Mapping[HomesState, HomesState]]] = {
-    _Cause.SOUGHT: {
-        _S.ALONE: _S.SEEKING,
-        _S.MEASURING: _S.SEEKING,
-        _S.REGISTERING: _S.SEEKING,
-        _S.AT_HOME: _S.SEEKING,
-    },
-    _Cause.KNOWN: {
-        _S.SEEKING: _S.MEASURING,
-        _S.REGISTERING: _S.MEASURING,
-        _S.AT_HOME: _S.MEASURING,
-    },
-    _Cause.CHOSEN: {_S.MEASURING: _S.REGISTERING},
-    _Cause.STORED: {_S.REGISTERING: _S.AT_HOME},
-    _Cause.UNCHANGED: {_S.MEASURING: _S.AT_HOME},
-    _Cause.NOBODY: {_S.SEEKING: _S.ALONE, _S.MEASURING: _S.ALONE},
-}
 
 
 WritePresence: TypeAlias = Callable[[Sequence[Peer], float], bytes]
@@ -146,12 +109,13 @@ class Homes:
         self._timing = timing or HomesTiming()
         self._state = HomesState.ALONE
         self._homes: dict[bytes, Home] = {}
-        self._known: dict[bytes, Peer] = {}
+        self._known = KnownSupernodes(random_bytes)
         self._measured: dict[bytes, Home] = {}
-        self._busy_until: dict[bytes, float] = {}
         self._waiting_for: set[Hashable] = set()
         self._hurrying = False
         self._published = False
+        self._publishing = b""
+        self._pages_left = PAGES_MAX
         self._failures = 0
         self._more_homes_s = self._timing.more_homes_s
         self._observed: Address | None = None
@@ -174,25 +138,18 @@ class Homes:
         """Our address as a home saw it last."""
         return self._observed
 
-    def known(self) -> tuple[Peer, ...]:
-        """Give the supernodes we have heard of."""
-        return tuple(self._known.values())
-
     def begin(self, now: float) -> None:
         """Set out."""
         self._seek(now)
 
-    def learn(self, peer: Peer) -> None:
-        """Remember a supernode; over the limit it pushes out the oldest."""
-        if peer.static is None or peer.static in self._known:
-            return
-        if len(self._known) >= KNOWN_MAX:
-            del self._known[next(iter(self._known))]
-        self._known[peer.static] = peer
+    @property
+    def known(self) -> KnownSupernodes:
+        """The supernodes we have heard of."""
+        return self._known
 
     def goodbye(self, static: bytes, now: float) -> None:
         """Take it that a supernode leaves."""
-        self._known.pop(static, None)
+        self._known.forget(static)
         if static in self._homes:
             self._lose(self._homes[static].peer, "it said goodbye", now)
 
@@ -208,12 +165,13 @@ class Homes:
                 self._done_with(tag, now, hurry=True)
             case ("keepalive", Peer() as peer), Pong():
                 self._take_pong(peer, answer, rtt_s)
-            case ("register", Peer() as peer), Registered():
-                self._take_registered(peer, answer, now)
-            case ("register", Peer() as peer), Busy():
-                self._busy_until[_static(peer)] = now + answer.retry_after_s
+            case ("register", Peer() as peer, bytes(publishing)), Registered():
+                self._take_registered(peer, answer, publishing)
+            case ("register", Peer() as peer, _), Busy():
+                self._known.is_busy(peer.known_static, now + answer.retry_after_s)
                 for contact in answer.alternatives:
-                    self._learn_contact(contact)
+                    with contextlib.suppress(WireError):
+                        self._known.learn(Peer.of(contact))
                 self._lose(peer, "it is full", now)
             case _:
                 self.failed(tag, now)
@@ -222,9 +180,9 @@ class Homes:
         """Take it that an ask of ours was not answered, or made no sense."""
         match tag:
             case ("measure", Peer() as peer):
-                self._known.pop(_static(peer), None)
-            case ("keepalive" | "register", Peer() as peer):
-                self._known.pop(_static(peer), None)
+                self._known.forget(peer.known_static)
+            case ("keepalive" | "register", Peer() as peer, *_):
+                self._known.forget(peer.known_static)
                 self._lose(peer, "it does not answer", now)
         self._done_with(tag, now)
 
@@ -288,14 +246,14 @@ class Homes:
     def _wait_for(self, asks: Iterable[Ask]) -> None:
         self._hurrying = False
         self._deadlines.set("step", math.inf)
-        self._waiting_for = set()
-        for ask in asks:
-            self._waiting_for.add(ask.tag)
-            self._asks.append(ask)
+        new = list(asks)
+        self._waiting_for = {ask.tag for ask in new}
+        self._asks.extend(new)
 
     def _seek(self, now: float) -> None:
-        self._move(_Cause.SOUGHT)
-        remembered = draw_some(self._random_bytes, self.known(), ASKED_MAX)
+        self._move(Cause.SOUGHT)
+        self._pages_left = PAGES_MAX
+        remembered = self._known.draw(ASKED_MAX)
         peers = [*map(Peer, self._seeds), *remembered][:ASKED_MAX]
         self._wait_for(_ask_page(peer, RING_START) for peer in peers)
         if not peers:
@@ -305,10 +263,12 @@ class Homes:
         for raw in page.descriptors:
             try:
                 descriptor = read_descriptor(raw)
-                self.learn(Peer(descriptor.address, descriptor.dh_public))
+                self._known.learn(Peer(descriptor.address, descriptor.dh_public))
             except WireError:
                 continue
-        if page.next_start and len(self._known) < KNOWN_WANTED:
+        wanted = len(self._known) < KNOWN_WANTED and self._pages_left > 0
+        if page.next_start and wanted:
+            self._pages_left -= 1
             self._asks.append(_ask_page(peer, page.next_start))
         elif self._state is HomesState.AT_HOME:
             self._measure(now)
@@ -316,9 +276,9 @@ class Homes:
             self._done_with(("page", peer), now, hurry=True)
 
     def _give_up_for_now(self, now: float) -> None:
-        self._move(_Cause.NOBODY)
-        timing = self._timing
-        pause_s = min(timing.backoff_s_max, timing.backoff_s_min * 2**self._failures)
+        self._move(Cause.NOBODY)
+        doubled_s = self._timing.backoff_s_min * 2**self._failures
+        pause_s = min(self._timing.backoff_s_max, doubled_s)
         self._failures = min(self._failures + 1, DOUBLINGS_MAX)
         retry_s = max(PAUSE_S_MIN, pause_s * draw_fraction(self._random_bytes))
         self._deadlines.set("refresh", math.inf)
@@ -327,21 +287,16 @@ class Homes:
 
     def _measure(self, now: float) -> None:
         """Ping some supernodes that are not our homes yet."""
-        self._move(_Cause.KNOWN)
-        strangers = [
-            peer
-            for static, peer in self._known.items()
-            if static not in self._homes and now >= self._busy_until.get(static, now)
-        ]
+        self._move(Cause.KNOWN)
         self._measured.clear()
-        some = draw_some(self._random_bytes, strangers, MEASURED_MAX)
+        some = self._known.draw_others(self._homes, MEASURED_MAX, now)
         self._wait_for(Ask(peer, Ping(), ("measure", peer)) for peer in some)
         if not some:
             self._choose(now)
 
     def _take_pong(self, peer: Peer, pong: Pong, rtt_s: float) -> None:
         self._observe(pong.observed)
-        static = _static(peer)
+        static = peer.known_static
         held = self._homes.get(static)
         if held is not None:
             smooth_s = held.rtt_s + RTT_GAIN * (rtt_s - held.rtt_s)
@@ -353,46 +308,48 @@ class Homes:
         """Take the nearest as homes; the homes we have count as measured."""
         chosen = nearest([*self._homes.values(), *self._measured.values()])
         if not chosen:
-            self._known.clear()
+            self._known.forget_all()
             self._give_up_for_now(now)
             return
         self._plan_more(len(chosen), now)
         if set(chosen) == set(self._homes) and self._published:
-            self._move(_Cause.UNCHANGED)
+            self._move(Cause.UNCHANGED)
             return
         self._homes = chosen
-        self._move(_Cause.CHOSEN)
+        self._move(Cause.CHOSEN)
         self._register(now)
 
     def _register(self, now: float) -> None:
         """Tell all homes, and have the primary publish us."""
         self._published = False
         presence = self._write_presence([home.peer for home in self.homes], now)
+        self._publishing = presence
         for rank, home in enumerate(self.homes):
             request = Register(presence, self._claim, publish=rank == 0)
-            self._ask(home.peer, request, ("register", home.peer))
+            publishing = presence if request.publish else b""
+            self._ask(home.peer, request, ("register", home.peer, publishing))
             self._plan_keepalive(home.static, now)
         self._deadlines.set("refresh", now + self._spread(self._timing.refresh_s))
 
-    def _take_registered(self, peer: Peer, answer: Registered, now: float) -> None:
-        held = self._homes.get(_static(peer))
-        if held is None:
+    def _take_registered(
+        self, peer: Peer, answer: Registered, publishing: bytes
+    ) -> None:
+        if (held := self._homes.get(peer.known_static)) is None:
             return
         self._observe(answer.observed)
         self._homes[held.static] = replace(held, registered=True)
-        if held.static == self.homes[0].static:
+        if publishing and publishing == self._publishing:
             self._published = True
             self._failures = 0
             if self._state is HomesState.REGISTERING:
-                self._move(_Cause.STORED)
-            event = AtHome(self.homes, answer.stored, answer.owners)
-            self._events.append(event)
+                self._move(Cause.STORED)
+            self._events.append(AtHome(self.homes, answer.stored, answer.owners))
 
     def _lose(self, peer: Peer, reason: str, now: float) -> None:
-        home = self._homes.pop(_static(peer), None)
+        home = self._homes.pop(peer.known_static, None)
         if home is None:
             return
-        self._published = False
+        self._published, self._publishing = False, b""
         self._deadlines.set(("keepalive", home.static), math.inf)
         self._events.append(HomeLost(home, reason))
         if self._state is HomesState.MEASURING:
@@ -406,6 +363,7 @@ class Homes:
     def _look_for_more(self, now: float) -> None:
         """Ask the primary who else there is: we have fewer homes than we want."""
         if self._state is HomesState.AT_HOME and len(self._homes) < HOMES_MAX:
+            self._pages_left = PAGES_MAX
             self._asks.append(_ask_page(self.homes[0].peer, RING_START))
             self._plan_more(len(self._homes), now)
 
@@ -417,7 +375,7 @@ class Homes:
 
     # -- inside ------------------------------------------------------------------------
 
-    def _move(self, cause: _Cause) -> None:
+    def _move(self, cause: Cause) -> None:
         self._state = TRANSITIONS[cause][self._state]
 
     def _ask(self, peer: Peer, request: Request, tag: Hashable) -> None:
@@ -435,15 +393,6 @@ class Homes:
         with contextlib.suppress(WireError):
             self._observed = Address.unpack(packed)
 
-    def _learn_contact(self, contact: Contact) -> None:
-        with contextlib.suppress(WireError):
-            self.learn(Peer.of(contact))
-
 
 def _ask_page(peer: Peer, start: bytes) -> Ask:
     return Ask(peer, GetSupernodes(start), ("page", peer))
-
-
-def _static(peer: Peer) -> bytes:
-    assert peer.static is not None
-    return peer.static

@@ -14,7 +14,7 @@ import math
 from typing import Final
 
 from overlay.ask import Peer
-from overlay.call import RING_S, Call, CallState, Self
+from overlay.call import RING_S, Call
 from overlay.call_messages import (
     Accept,
     CallRequest,
@@ -28,6 +28,7 @@ from overlay.call_messages import (
     UseRelays,
     encode_call_body,
 )
+from overlay.call_state import CallState, Self
 from overlay.line import Opened
 from overlay.records import Presence
 
@@ -73,8 +74,9 @@ class IncomingCall(Call):
         self.timeline.mark("ringing", now)
         self._signal(self._reply)
 
-    def repeat_reply(self) -> None:
-        """Say again what was said to the opening: it came again."""
+    def repeat_reply(self, home: Peer) -> None:
+        """Say again what was said to the opening: it came again, through `home`."""
+        self._home = home
         if self._line is not None and not self._line.confirmed:
             self._signal(self._reply)
 
@@ -108,8 +110,10 @@ class IncomingCall(Call):
     def _request(self, request: CallRequest, now: float) -> None:
         match request:
             case UseRelays(relays):
-                homes = {contact.static for contact in self._ours.relays}
-                self._join([one for one in relays if one.static in homes])
+                # Named by their keys alone: at another address we would show ourselves.
+                ours = {contact.static: contact for contact in self._ours.relays}
+                named = [one.static for one in relays if one.static in ours]
+                self.meeting.join([ours[static] for static in named])
             case Candidates(candidates) if self._state is CallState.CONNECTED:
                 self._punch(candidates, now)
             case _:

@@ -26,6 +26,7 @@ from overlay.records import (
     Claim,
     Descriptor,
     Presence,
+    SignedRecord,
     id_key,
     name_key,
     read_record,
@@ -85,6 +86,10 @@ class Index:
         except WireError:
             self._refused_invalid += 1
             return False
+        return self.keep(record, now)
+
+    def keep(self, record: SignedRecord, now: float) -> bool:
+        """Hold a verified record; whether it, or a newer one, is held now."""
         match record:
             case Presence():
                 kept = self._store_presence(record, now)

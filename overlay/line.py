@@ -30,8 +30,8 @@ from overlay.call_messages import (
     encode_reply,
 )
 from overlay.dial import Local
+from overlay.envelope import decode_envelope, encode_envelope
 from overlay.exchange import Exchange
-from overlay.messages import decode_envelope, encode_envelope
 from overlay.noise import Handshake, Pattern, TransportKeys, derive
 from overlay.seal import Kind, SealStatistics, Transport
 

@@ -18,8 +18,8 @@ answers the first ask itself.
 
 Records count only if their signature is right, they belong under the key, and their
 `seq` is not below the highest seen before. That nothing is held takes the word of 5 of
-8 owners (of fewer: most), because a record is stored at 5; if fewer say so the outcome
-is that the index was not reached.
+8 owners (of fewer: most, and all homes), because a record is stored at 5; if fewer say
+so the outcome is that the index was not reached.
 
 Sans-IO; speaks in asks (`overlay.ask`). Every answer leaves a `Step` to show.
 """
@@ -316,7 +316,11 @@ class Lookup:
                 self._finish(Outcome.FOUND, now)
             return
         if len(self._holding_nothing) >= self._quorum():
-            self._finish(Outcome.NOT_FOUND, now)
+            home = self._next_of(self._homes) if self._may_be_misled() else None
+            if home is None:
+                self._finish(Outcome.NOT_FOUND, now)
+            else:
+                self._ask(home, now)
             return
         while self._owners and self._owners_waiting() < PARALLEL:
             if not self._ask_next(now):
@@ -326,10 +330,14 @@ class Lookup:
 
     def _ask_next(self, now: float) -> bool:
         """Ask one more; False if there is nobody left."""
-        candidate = self._next_candidate()
+        candidate = self._next_of(self._owners) or self._next_of(self._homes)
         if candidate is None:
             self._hedge_at = math.inf
             return False
+        self._ask(candidate, now)
+        return True
+
+    def _ask(self, candidate: _Candidate, now: float) -> None:
         self._asked.add(_identify(candidate.peer))
         tag = _Tag(len(self._asked), candidate, now)
         self._waiting[tag.number] = tag
@@ -337,22 +345,23 @@ class Lookup:
         request = LookUp(self._key)
         self._asks.append(Ask(candidate.peer, request, tag, anonymous=is_owner))
         self._hedge_at = now + (HEDGE_S if is_owner else HOME_PATIENCE_S)
-        return True
 
-    def _next_candidate(self) -> _Candidate | None:
-        for queue in (self._owners, self._homes):
-            while queue and len(self._asked) < ASKED_MAX:
-                candidate = queue.pop(0)
-                if _identify(candidate.peer) not in self._asked:
-                    return candidate
+    def _next_of(self, queue: list[_Candidate]) -> _Candidate | None:
+        while queue and len(self._asked) < ASKED_MAX:
+            candidate = queue.pop(0)
+            if _identify(candidate.peer) not in self._asked:
+                return candidate
         return None
+
+    def _may_be_misled(self) -> bool:
+        """Whether one home could have named so few owners as to say no alone."""
+        return len(self._owners_named) < OWNERS_MAX
 
     def _owners_waiting(self) -> int:
         return sum(1 for tag in self._waiting.values() if tag.candidate.depth > 0)
 
     def _quorum(self) -> int:
-        named = len(self._owners_named)
-        return QUORUM if named >= OWNERS_MAX else named // 2 + 1
+        return min(QUORUM, len(self._owners_named) // 2 + 1)
 
     def _record(self, asked: _Tag, kind: AnswerKind, rtt_s: float, now: float) -> None:
         peer = asked.candidate.peer

@@ -45,7 +45,8 @@ from overlay.messages import (
     Supernodes,
 )
 from overlay.news import News
-from overlay.records import Descriptor, read_descriptor, sign_descriptor
+from overlay.own_descriptor import OwnDescriptor
+from overlay.records import Descriptor, read_descriptor
 from overlay.ring import Ring
 from overlay.roster import (
     Member,
@@ -54,8 +55,9 @@ from overlay.roster import (
     Roster,
     RosterStatistics,
 )
+from overlay.timing import MembersTiming
 
-__all__ = ["MemberInfo", "Members", "MembersStatistics", "MembersTiming"]
+__all__ = ["MemberInfo", "Members", "MembersStatistics"]
 
 DESCRIPTORS_MAX: Final = 5
 # In one message: five of the longest (200 bytes) fit in a body, six would not.
@@ -65,27 +67,6 @@ TABLES_MAX: Final = 8
 # Paged through at once: a newcomer asks all its seeds, one of which may lie.
 RING_START: Final = bytes(8)
 _GREETED: Final = (MemberState.HEARD_OF, MemberState.DEAD)
-
-
-@dataclass(frozen=True, slots=True)
-class MembersTiming:
-    """The intervals; the defaults are the world's, local meshes want shorter ones."""
-
-    news_s: float = 0.5
-    news_rounds: int = 4
-    news_fan_out: int = 3
-    table_s: float = 30.0
-    probe_s: float = 1.0
-    dead_probe_s: float = 10.0
-    greeting_spread_s: float = 0.006
-    # For each member there is: 60 s in a network of 10,000.
-    renewal_s: float = 300.0
-    renewal_s_min: float = 5.0
-    # However often somebody else speaks in our name.
-    seeds_s: float = 300.0
-    seeds_retry_s: float = 0.5
-    seeds_retry_s_max: float = 60.0
-    # While we are alone: doubling, with full jitter.
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +127,21 @@ class Members:
         now: float,
         timing: MembersTiming | None = None,
     ) -> None:
-        self._identity = identity
-        self._address = address
-        self._caps = caps
-        self._client_version = client_version
         self._seeds = tuple(seed for seed in seeds if seed.address != address)
         self._random_bytes = random_bytes
         self._timing = timing or MembersTiming()
 
-        self._us = self._describe(int(now), now)
-        self._outdone_by = 0
-        self._roster = Roster(self._us)
+        self._own = OwnDescriptor(
+            identity,
+            address,
+            caps=caps,
+            client_version=client_version,
+            random_bytes=random_bytes,
+            period_s=self._timing.renewal_s,
+            period_s_min=self._timing.renewal_s_min,
+            now=now,
+        )
+        self._roster = Roster(self._own.now_is)
         self._news = News(self._timing.news_rounds, self._timing.news_s)
         self._greetings: Deadlines[bytes] = Deadlines()
         self._to_probe: list[Member] = []
@@ -165,7 +150,6 @@ class Members:
         self._table_at = now + self._timing.table_s
         self._probe_at = now + self._timing.probe_s
         self._dead_probe_at = now + self._timing.dead_probe_s
-        self._renew_at = now + self._timing.renewal_s
         self._seeds_at = now if self._seeds else math.inf
         self._seed_tries = 0
 
@@ -184,12 +168,12 @@ class Members:
     @property
     def descriptor(self) -> Descriptor:
         """Our own descriptor as it is now."""
-        return self._us
+        return self._own.now_is
 
     def member(self, static: bytes) -> Descriptor | None:
         """Give the descriptor of a supernode we know, dead ones included."""
-        if static == self._us.dh_public:
-            return self._us
+        if static == self._own.now_is.dh_public:
+            return self._own.now_is
         found = self._roster.find(static)
         return None if found is None else found.descriptor
 
@@ -269,8 +253,8 @@ class Members:
     def handle_timeout(self, now: float) -> None:
         """Do what is due."""
         timing = self._timing
-        if now >= self._renew_at:
-            self._renew(now)
+        if now >= self._own.renew_at:
+            self._tell(self._own.renew(now), now)
         if now >= self._seeds_at:
             self._ask_seeds(now)
         if now >= self._probe_at:
@@ -297,7 +281,7 @@ class Members:
             self._table_at,
             self._probe_at,
             self._dead_probe_at,
-            self._renew_at,
+            self._own.renew_at,
             self._seeds_at,
             self._greetings.next_at(),
         )
@@ -322,8 +306,8 @@ class Members:
             except WireError:
                 self._refused_invalid += 1
                 continue
-            if descriptor.public_key == self._us.public_key:
-                self._compare_with_us(descriptor, now)
+            if descriptor.public_key == self._own.now_is.public_key:
+                self._own.compare(descriptor, now)
                 continue
             member = self._roster.learn(descriptor, teller, now)
             if member is None:
@@ -332,14 +316,6 @@ class Members:
             if member.state is MemberState.HEARD_OF:
                 self._greet_later(member, now)
 
-    def _compare_with_us(self, descriptor: Descriptor, now: float) -> None:
-        """Outdo a descriptor of an earlier life of ours that would win over ours."""
-        if descriptor.incarnation < self._us.incarnation or descriptor == self._us:
-            return
-        self._outdone_by = max(self._outdone_by, descriptor.incarnation)
-        soonest = self._us.issued + self._timing.renewal_s_min
-        self._renew_at = min(self._renew_at, max(now, soonest))
-
     def _take_page(self, tag: _Tag, page: Supernodes, now: float) -> None:
         self._learn(page.descriptors, tag.peer.static, now)
         for member in map(self._roster.holder, page.descriptors):
@@ -347,27 +323,6 @@ class Members:
                 self._greet_later(member, now)  # others hear from it
         if tag.start < page.next_start and tag.pages < PAGES_MAX:
             self._ask_table(tag.peer, page.next_start, tag.pages + 1)
-
-    # -- our own descriptor ------------------------------------------------------------
-
-    def _describe(self, incarnation: int, now: float) -> Descriptor:
-        descriptor = Descriptor(
-            public_key=self._identity.public_key,
-            dh_public=self._identity.dh_public,
-            packed_address=self._address.pack(),
-            incarnation=incarnation,
-            issued=int(now),
-            caps=self._caps,
-            client_version=self._client_version,
-        )
-        return read_descriptor(sign_descriptor(self._identity, descriptor))
-
-    def _renew(self, now: float) -> None:
-        highest = max(self._us.incarnation, self._outdone_by)
-        self._us = self._describe(max(highest + 1, int(now)), now)
-        self._tell(self._us, now)
-        jitter = 0.8 + 0.4 * draw_fraction(self._random_bytes)
-        self._renew_at = now + self._timing.renewal_s * jitter
 
     # -- telling -----------------------------------------------------------------------
 
@@ -395,7 +350,7 @@ class Members:
                 self._ask(_Purpose.GREETING, member.peer, self._greeting())
 
     def _greeting(self) -> Announce:
-        return Announce((self._us.raw,))
+        return Announce((self._own.now_is.raw,))
 
     # -- asking ------------------------------------------------------------------------
 

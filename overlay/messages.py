@@ -1,11 +1,7 @@
 """What two nodes say to each other inside a session.
 
-A sealed DATA datagram carries one envelope:
-
-    offset 0   kind      1 byte: 0 request, 1 answer, 2 notice
-    offset 1   number    4 bytes, little-endian: an answer repeats its request's number;
-                         0 in a notice
-    offset 5   body      one msgpack array `[tag, field, ...]`, at most 1,132 bytes
+A sealed DATA datagram carries one envelope (`overlay.envelope`), whose body is one
+msgpack array `[tag, field, ...]` of at most 1,132 bytes.
 
 The tag tells the body's class below. Later versions may append fields with defaults and
 new tags; fields are never reordered or reused. An unknown tag is refused, a field more
@@ -20,7 +16,6 @@ here and are read by `overlay.records`.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -30,7 +25,6 @@ from nat.address import Address
 from nat.errors import WireError
 
 __all__ = [
-    "ENVELOPE_BYTES_MAX",
     "Announce",
     "Answer",
     "Body",
@@ -38,8 +32,6 @@ __all__ = [
     "Contact",
     "Deliver",
     "Done",
-    "Envelope",
-    "EnvelopeKind",
     "GetSupernodes",
     "Goodbye",
     "Introduce",
@@ -63,19 +55,15 @@ __all__ = [
     "Supernodes",
     "Value",
     "decode_answer",
-    "decode_envelope",
     "decode_notice",
     "decode_request",
     "decode_with",
     "encode_body",
-    "encode_envelope",
+    "may_be_early",
 ]
 
 _T = TypeVar("_T")
 
-ENVELOPE_BYTES_MAX: Final = 1_137
-# 1,200 bytes of datagram less a relay's header (9), a sealed header (13), a tag (16)
-# and the envelope of an introduction around it (25).
 RECORD_BYTES_MAX: Final = 420
 # A presence with three IPv6 homes takes 345.
 RECORDS_MAX: Final = 6
@@ -321,49 +309,10 @@ Notice: TypeAlias = Signal | LeaveRelay | Goodbye
 Body: TypeAlias = Request | Answer | Notice
 
 
-class EnvelopeKind(enum.IntEnum):
-    """The first byte of an envelope."""
-
-    REQUEST = 0
-    ANSWER = 1
-    NOTICE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """One thing said: what it is, which one, and the body, not yet decoded.
-
-    Bodies between nodes are those above; between two ends of a call they are those of
-    `overlay.call_messages`. The envelope is the same.
-    """
-
-    kind: EnvelopeKind
-    number: int
-    body: bytes
-
-
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _REQUESTS: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Request)
 _ANSWERS: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Answer)
 _NOTICES: Final[msgspec.msgpack.Decoder[Notice]] = msgspec.msgpack.Decoder(Notice)
-_HEADER_BYTES: Final = 5
-# kind 1, number 4
-
-
-def encode_envelope(envelope: Envelope) -> bytes:
-    """Give the wire form of an envelope."""
-    number = envelope.number.to_bytes(4, "little")
-    return bytes((envelope.kind,)) + number + envelope.body
-
-
-def decode_envelope(encoded: bytes) -> Envelope:
-    """Read an envelope; its body stays as it is. Raises `WireError`."""
-    if len(encoded) < _HEADER_BYTES:
-        raise WireError(f"an envelope of {len(encoded)} bytes, expected 5 or more")
-    if encoded[0] > EnvelopeKind.NOTICE:
-        raise WireError(f"an envelope of kind {encoded[0]}, expected 0, 1 or 2")
-    number = int.from_bytes(encoded[1:_HEADER_BYTES], "little")
-    return Envelope(EnvelopeKind(encoded[0]), number, encoded[_HEADER_BYTES:])
 
 
 def encode_body(body: Body) -> bytes:
@@ -374,6 +323,19 @@ def encode_body(body: Body) -> bytes:
 def decode_request(encoded: bytes) -> Request:
     """Read the body of a request. Raises `WireError`."""
     return decode_with(_REQUESTS, encoded)
+
+
+def may_be_early(encoded: bytes) -> bool:
+    """Tell whether the body of a request may ride in a first handshake message.
+
+    What binds memory or traffic to the asker's address has to wait until that address
+    is proven: registering, storing, announcing, joining a relay.
+    """
+    try:
+        request = decode_request(encoded)
+    except WireError:
+        return False
+    return isinstance(request, (Ping, GetSupernodes, LookUp, Introduce, Deliver))
 
 
 def decode_answer(encoded: bytes) -> Answer:

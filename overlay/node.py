@@ -13,14 +13,13 @@ belongs until nothing moves any more. Everything that leaves passes the gate
 (`nat.gate`), which is told of what we begin ourselves: first handshake messages and
 probes of candidates.
 
-The role is a leaf's (`overlay.homes`) or a supernode's (`overlay.supernode`). The first
-node of a network, to whom nobody answers because nobody is named, promotes itself.
+What the node is to others is `overlay.station`'s, its calls are `overlay.phone`'s.
 Sans-IO: `receive` takes any bytes from anywhere and raises nothing.
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
 from typing import Final
 
 from nat import stun
@@ -31,7 +30,7 @@ from nat.paths import Direct
 from nat.relay import decode_relayed
 from overlay.ask import Asker, Peer
 from overlay.call import Call
-from overlay.call_messages import Purpose
+from overlay.call_messages import EndReason, Purpose
 from overlay.dial import Local
 from overlay.dispatch import Dispatch
 from overlay.endpoint import Endpoint
@@ -46,15 +45,11 @@ from overlay.endpoint_events import (
     SessionMoved,
 )
 from overlay.handshake import network_id, prologue
-from overlay.home import AtHome, HomeLost, NobodyAnswers
-from overlay.homes import Homes
-from overlay.incoming import IncomingCall
 from overlay.messages import (
     Answer,
     Deliver,
     Done,
     Goodbye,
-    LeaveRelay,
     Notice,
     Ping,
     Pong,
@@ -65,29 +60,26 @@ from overlay.messages import (
     decode_notice,
     decode_request,
     encode_body,
+    may_be_early,
 )
 from overlay.node_events import (
     NodeConfig,
     NodeEvent,
-    Ready,
     Role,
-    RoleChanged,
-    SupernodeMode,
 )
 from overlay.outgoing import OutgoingCall
 from overlay.own_records import OwnRecords
 from overlay.phone import Phone
-from overlay.publication import Published
 from overlay.records import Presence
 from overlay.searches import Searches
-from overlay.supernode import Delivered, Supernode, SupernodeEvent
+from overlay.station import Station
+from overlay.supernode import Supernode
 
 __all__ = ["NodeMachine"]
 
-REFRESH_S: Final = 300.0
-# Of a supernode's own presence; a leaf's is refreshed by `overlay.homes`.
-SETTLE_ROUNDS_MAX: Final = 64
-# Machines hand each other work in a few rounds; more is a loop of our own making.
+SETTLE_ROUNDS_MAX: Final = 4_096
+# Machines hand each other work in a few rounds, and each page of our own table takes
+# one (`overlay.survey`: 2,048 at most); more is a loop of our own making.
 
 
 class NodeMachine:
@@ -99,76 +91,76 @@ class NodeMachine:
         network = network_id(config.network_name)
         self.gate: Final = Gate()
         self.endpoint: Final = Endpoint(
-            config.identity.dh, network, self.gate, config.random_bytes
+            config.identity.dh,
+            network,
+            self.gate,
+            config.random_bytes,
+            may_be_early,
         )
-        self.supernode: Supernode | None = None
-        self.homes: Homes | None = None
-        self.why_role = "it has just started"
         self._local = Local(
             config.identity.dh,
             prologue(network),
             config.random_bytes,
             self.endpoint.take_index,
         )
-        self._dispatch = Dispatch(
+        self.dispatch: Final = Dispatch(
             self.endpoint, self._static, config.address, self._serve
         )
         self._records = OwnRecords(
             config.identity, config.name, config.client_version, now
         )
+        self.station: Final = Station(config, self._records)
         self._phone = Phone(
-            config, self._local, self._records, self.endpoint, self.gate
+            config,
+            self._local,
+            self._records,
+            self.station,
+            self.endpoint,
+            self.gate,
         )
         self.calls: Final = self._phone.calls
-        self._refresh_at = math.inf
         self._searches = Searches(config.random_bytes)
-        self._us = Peer(config.address, self._static)
         self._to_send: list[tuple[Address, bytes]] = []
         self._events: list[NodeEvent] = []
         self._now = now
-        self._datagrams_unknown = 0
-        self._bodies_refused = 0
+        self.datagrams_unknown = 0
+        self.bodies_refused = 0
 
     # -- for the owner -----------------------------------------------------------------
 
     @property
     def role(self) -> Role:
         """Whether the node serves others."""
-        return Role.LEAF if self.supernode is None else Role.SUPERNODE
+        return self.station.role
 
     @property
     def presence(self) -> Presence:
         """What we last said of where we can be met."""
         return self._records.presence
 
+    @property
+    def supernode(self) -> Supernode | None:
+        """What a supernode does for others."""
+        return self.station.supernode
+
     def begin(self, now: float) -> None:
         """Join the network, or be its first node."""
         self._now = now
-        if self._config.supernode is SupernodeMode.ON:
-            self._promote("it was told to be one (--supernode on)", now)
-        else:
-            self.why_role = "supernodes are there already"
-            self.homes = Homes(
-                self._config.seeds,
-                lambda homes, at: self._records.write_presence(homes, at).raw,
-                self._records.claim_raw,
-                self._config.random_bytes,
-                self._config.homes_timing,
-            )
-            self._phone.homes = self.homes
-            self.homes.begin(now)
+        self.station.begin(now)
         self._settle(now)
 
     def look_up(self, key: bytes, now: float) -> int | None:
         """Look up a key; gives the number of its `LookupEnded`, None if too many."""
-        number = self._searches.look_up(key, self._homes_to_ask(), now)
+        self._now = now
+        number = self._searches.look_up(key, self.station.homes_to_ask(), now)
         self._settle(now)
         return number
 
     def survey(self, now: float) -> int:
         """List the supernodes our home knows; gives the number of `SurveyEnded`."""
-        homes = self._homes_to_ask()
-        number = self._searches.survey(homes[0] if homes else self._us)
+        self._now = now
+        homes = self.station.homes_to_ask()
+        number = self._searches.survey(homes[0] if homes else self.station.us)
         self._settle(now)
         return number
 
@@ -181,20 +173,11 @@ class NodeMachine:
         self._settle(now)
         return call
 
-    def answer(self, call: IncomingCall, now: float) -> None:
-        """Accept a call that rings here."""
-        call.answer(now)
-        self._changed(call, now)
-
-    def refuse(self, call: IncomingCall, now: float) -> None:
-        """Refuse a call that rings here."""
-        call.refuse(now)
-        self._changed(call, now)
-
-    def hang_up(self, call: Call, now: float) -> None:
-        """End a call."""
-        call.hang_up(now)
-        self._changed(call, now)
+    def changed(self, call: Call, now: float) -> None:
+        """Take it that a local wish was told to this call."""
+        self._now = now
+        self.calls.changed(call)
+        self._settle(now)
 
     def send_media(self, call: Call, payload: bytes, now: float) -> bool:
         """Send a piece of media; False if no path is there for it yet."""
@@ -205,29 +188,10 @@ class NodeMachine:
         """Say goodbye to everyone; the datagrams are in the next drain."""
         self._now = now
         for call in self.calls:
-            call.hang_up(now)
+            call.end(EndReason.SHUT_DOWN, now)
             self.calls.changed(call)
         self._settle(now)
         self.endpoint.notify_all(encode_body(Goodbye()))
-
-    def statistics(self) -> dict[str, int]:
-        """Give every count of drops and of what there is."""
-        gate = self.gate.statistics()
-        calls = self.calls.statistics
-        counts = {
-            **self.endpoint.statistics(),
-            "datagrams_unknown": self._datagrams_unknown,
-            "bodies_refused": self._bodies_refused,
-            "answers_refused": self._dispatch.answers_refused,
-            "gate_refused": gate.refused,
-            "calls_placed": calls.placed,
-            "calls_received": calls.received,
-            "calls_busy": calls.busy,
-            "openings_refused": calls.refused_openings,
-            "call_datagrams_unknown": calls.unknown_datagrams,
-            "call_signals_unknown": calls.unknown_signals,
-        }
-        return counts | (self.supernode.statistics() if self.supernode else {})
 
     # -- datagrams and time ------------------------------------------------------------
 
@@ -245,7 +209,7 @@ class NodeMachine:
         elif kind == _RELAYED:
             self._receive_relayed(datagram, source, now)
         else:
-            self._datagrams_unknown += 1
+            self.datagrams_unknown += 1
         self._settle(now)
 
     def handle_timeout(self, now: float) -> None:
@@ -253,28 +217,18 @@ class NodeMachine:
         self._now = now
         self.endpoint.handle_timeout(now)
         self.calls.handle_timeout(now)
-        if self.homes is not None:
-            self.homes.handle_timeout(now)
-        if self.supernode is not None:
-            self.supernode.handle_timeout(now)
+        self.station.handle_timeout(now)
         self._searches.handle_timeout(now)
-        if now >= self._refresh_at:
-            self._publish_own(now)
         self._settle(now)
 
     def next_timeout(self) -> float:
         """Give the instant at which something is due."""
-        instants = [
-            self._refresh_at,
+        return min(
             self.endpoint.next_timeout(),
             self.calls.next_timeout(),
             self._searches.next_timeout(),
-        ]
-        if self.homes is not None:
-            instants.append(self.homes.next_timeout())
-        if self.supernode is not None:
-            instants.append(self.supernode.next_timeout())
-        return min(instants)
+            self.station.next_timeout(),
+        )
 
     def messages_to_send(self) -> list[tuple[Address, bytes]]:
         """Drain the datagrams to send; those the gate refuses are not among them."""
@@ -298,13 +252,14 @@ class NodeMachine:
         return self.endpoint.owns(int.from_bytes(datagram[1:5], "little"))
 
     def _receive_stun(self, datagram: bytes, source: Address, now: float) -> None:
-        if self.calls.receive_check(datagram, source, now):
+        if self._phone.receive_check(datagram, source, now):
             return
         answer = None
         if self.supernode is not None:
-            answer = stun.reflect(datagram, source)
+            with contextlib.suppress(WireError):
+                answer = stun.reflect(datagram, source)
         if answer is None:
-            self._datagrams_unknown += 1
+            self.datagrams_unknown += 1
         else:
             self._to_send.append((source, answer))
 
@@ -312,12 +267,12 @@ class NodeMachine:
         try:
             channel, inner = decode_relayed(datagram)
         except WireError:
-            self._datagrams_unknown += 1
+            self.datagrams_unknown += 1
             return
         if self.calls.receive_relayed(channel, inner, source, now):
             return
         if self.supernode is None:
-            self._datagrams_unknown += 1
+            self.datagrams_unknown += 1
             return
         forward = self.supernode.forward(datagram, source, now)
         if forward is None:
@@ -345,7 +300,7 @@ class NodeMachine:
     def _take_delivery(
         self, introduction: bytes, payload: bytes, question: Question, now: float
     ) -> Answer:
-        homes = self.homes.homes if self.homes else ()
+        homes = self.station.homes.homes if self.station.homes else ()
         if question.static not in {home.static for home in homes}:
             return Refused(Refusal.NOT_REGISTERED)
         home = Peer(question.source, question.static)
@@ -353,65 +308,13 @@ class NodeMachine:
         return Done()
 
     def _take_notice(self, static: bytes, notice: Notice, now: float) -> None:
+        if self.station.receive_notice(static, notice, now):
+            return
         match notice:
             case Goodbye():
-                self._forget(static, now)
                 self.endpoint.close(static)
-            case LeaveRelay(channel):
-                if self.supernode is not None:
-                    self.supernode.relay.leave(channel, static, now)
             case Signal(introduction, payload):
-                if self.supernode is not None and self._is_introducing(introduction):
-                    self.supernode.receive_signal(notice, static, now)
-                else:
-                    self.calls.receive_signal(introduction, payload, now)
-
-    def _is_introducing(self, introduction: bytes) -> bool:
-        return (
-            self.supernode is not None and introduction in self.supernode.introductions
-        )
-
-    def _forget(self, static: bytes, now: float) -> None:
-        if self.supernode is not None:
-            self.supernode.members.goodbye(static, now)
-            self.supernode.peer_left(static, now)
-        if self.homes is not None:
-            self.homes.goodbye(static, now)
-
-    # -- roles -------------------------------------------------------------------------
-
-    def _promote(self, why: str, now: float) -> None:
-        """Serve others from now on."""
-        config = self._config
-        known = self.homes.known() if self.homes else ()
-        self.homes = self._phone.homes = None
-        self.why_role = why
-        self.supernode = Supernode(
-            config.identity,
-            config.address,
-            seeds=[*map(Peer, config.seeds), *known],
-            client_version=config.client_version,
-            random_bytes=config.random_bytes,
-            now=now,
-            timing=config.members_timing,
-        )
-        self._phone.supernode = self.supernode
-        self._events.append(RoleChanged(Role.SUPERNODE, why))
-        self._publish_own(now)
-
-    def _publish_own(self, now: float) -> None:
-        assert self.supernode is not None
-        self._refresh_at = now + REFRESH_S
-        presence = self._records.write_presence((self._us,), now)
-        self.supernode.publish_own(presence, self._records.claim, now)
-
-    def _take_nobody(self, event: NobodyAnswers, now: float) -> None:
-        alone = not self._config.seeds and self.homes and not self.homes.known()
-        if self._config.supernode is SupernodeMode.AUTO and alone:
-            self._promote("no other node is known: it is the first of its network", now)
-        else:
-            self.why_role = "no supernode answers"
-            self._events.append(event)
+                self.calls.receive_signal(introduction, payload, now)
 
     # -- carrying from machine to machine ----------------------------------------------
 
@@ -419,9 +322,8 @@ class NodeMachine:
         for _ in range(SETTLE_ROUNDS_MAX):
             moved = self._settle_endpoint(now)
             moved |= self._settle_asks(now)
-            moved |= self._dispatch.hand_over_own(now)
-            moved |= self._settle_supernode(now)
-            moved |= self._settle_homes(now)
+            moved |= self.dispatch.hand_over_own(now)
+            moved |= self._settle_station(now)
             moved |= self._settle_searches()
             moved |= self._phone.settle(now)
             if not moved:
@@ -434,7 +336,7 @@ class NodeMachine:
             try:
                 self._take_endpoint_event(event, now)
             except WireError:
-                self._bodies_refused += 1
+                self.bodies_refused += 1
         return bool(events)
 
     def _take_endpoint_event(self, event: EndpointEvent, now: float) -> None:
@@ -450,9 +352,9 @@ class NodeMachine:
                 if answer is not None:
                     self.endpoint.answer(question, encode_body(answer))
             case Answered():
-                self._dispatch.answered(event, now)
+                self.dispatch.answered(event, now)
             case Expired():
-                self._dispatch.expired(event, now)
+                self.dispatch.expired(event, now)
             case Noticed(static, body):
                 self._take_notice(static, decode_notice(body), now)
             case SessionMoved(static, address):
@@ -466,75 +368,34 @@ class NodeMachine:
         moved = False
         for asker in self._askers():
             for ask in asker.messages_to_send():
-                self._dispatch.send(asker, ask, now)
+                self.dispatch.send(asker, ask, now)
                 moved = True
         return moved
 
     def _askers(self) -> list[Asker]:
-        askers: list[Asker] = [
-            self.calls,
-            *self._searches.askers(),
-        ]
-        if self.homes is not None:
-            askers.append(self.homes)
-        if self.supernode is not None:
-            askers.extend(self.supernode.askers())
-        return askers
+        return [self.calls, *self._searches.askers(), *self.station.askers()]
 
-    def _settle_supernode(self, now: float) -> bool:
-        if self.supernode is None:
-            return False
-        self.supernode.settle(now)
-        events = self.supernode.events()
-        for event in events:
-            self._take_supernode_event(event, now)
-        answers = self.supernode.answers()
-        for question, answer in answers:
-            self.endpoint.answer(question, encode_body(answer))
-        notices = self.supernode.notices()
-        for static, notice in notices:
-            self.endpoint.notify(static, encode_body(notice))
-        return bool(events or answers or notices)
-
-    def _take_supernode_event(self, event: SupernodeEvent, now: float) -> None:
-        match event:
-            case Delivered(introduction, payload, is_opening=True):
-                self._phone.receive_opening(introduction, payload, self._us, now)
-            case Delivered(introduction, payload):
+    def _settle_station(self, now: float) -> bool:
+        moved = self.station.settle(now)
+        for delivered in self.station.deliveries():
+            introduction, payload = delivered.introduction, delivered.payload
+            if delivered.is_opening:
+                us = self.station.us
+                self._phone.receive_opening(introduction, payload, us, now)
+            else:
                 self.calls.receive_signal(introduction, payload, now)
-            case Published(public_key, _, stored, owners):
-                if public_key == self._config.identity.public_key:
-                    self._events.append(Ready(stored, owners))
-            case _:
-                self._events.append(event)
-
-    def _settle_homes(self, now: float) -> bool:
-        events = self.homes.events() if self.homes else []
-        for event in events:
-            match event:
-                case AtHome(_, stored, owners):
-                    self.why_role = "it is a leaf: supernodes are there already"
-                    self._events.extend((event, Ready(stored, owners)))
-                case HomeLost():
-                    self._events.append(event)
-                case NobodyAnswers():
-                    self._take_nobody(event, now)
-        return bool(events)
+        if self.supernode is not None:
+            for question, answer in self.supernode.answers():
+                self.endpoint.answer(question, encode_body(answer))
+            for static, notice in self.supernode.notices():
+                self.endpoint.notify(static, encode_body(notice))
+        self._events.extend(self.station.events())
+        return moved
 
     def _settle_searches(self) -> bool:
         ended = self._searches.events()
         self._events.extend(ended)
         return bool(ended)
-
-    def _homes_to_ask(self) -> list[Peer]:
-        if self.supernode is not None:
-            return [self._us]
-        return [home.peer for home in self.homes.homes] if self.homes else []
-
-    def _changed(self, call: Call, now: float) -> None:
-        self._now = now
-        self.calls.changed(call)
-        self._settle(now)
 
 
 _CHECKS: Final = range(4)

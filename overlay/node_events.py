@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from nat.address import Address
-from overlay.call import Call, CallEvent
-from overlay.home import AtHome, HomeLost, HomesTiming, NobodyAnswers
+from overlay.call import Call
+from overlay.call_state import CallEvent
+from overlay.home import AtHome, HomeLost, NobodyAnswers
 from overlay.identity import Identity
 from overlay.incoming import IncomingCall
 from overlay.lookup import LookupDone
-from overlay.members import MembersTiming
 from overlay.records import Descriptor
 from overlay.roster import MemberJoined, MemberLost
+from overlay.timing import HomesTiming, MembersTiming
 
 __all__ = [
     "CallArrived",

@@ -1,6 +1,6 @@
 """The caller's end: finding a home that has the callee, and choosing where to meet.
 
-    offer to the callee's first home ----- not here, no answer ---> the next home
+    offer to the callee's first home --- not here, or 1 s without a reply --> the next
       |    beside: ping all its homes
       v
     reply: ringing, with the callee's round trips to its homes
@@ -11,7 +11,10 @@
     accepted: sound by a relay; contacts exchange addresses and punch
 
 The opening is carried by a request that is repeated until the home has it, but the
-reply comes as a signal that may be lost, so the offer is made again each second.
+reply comes as a signal that may be lost, so the offer is made again each second, at
+another home of the callee if there is one: the same opening rings only once.
+
+A relay that does not let us join, or not any more, is replaced by the next best.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Final
 
 from nat.errors import WireError
 from overlay.ask import Ask, Peer
-from overlay.call import RELAYS_WARM, RING_S, Call, CallState, Cause, Self
+from overlay.call import RING_S, Call
 from overlay.call_messages import (
     Accept,
     CallRequest,
@@ -37,9 +40,12 @@ from overlay.call_messages import (
     UseRelays,
     decode_call_reply,
     encode_call_body,
+    end_reason,
 )
+from overlay.call_state import CallState, Cause, Self
 from overlay.line import Line
-from overlay.messages import Answer, Contact, Done, Introduce, Ping, Pong
+from overlay.meeting import RELAYS_WARM
+from overlay.messages import Answer, Contact, Done, Introduce, Joined, Ping, Pong
 from overlay.records import Presence
 
 __all__ = ["OutgoingCall", "choose_relays"]
@@ -85,11 +91,10 @@ class OutgoingCall(Call):
             relay_only=relay_only,
         )
         self.peer = peer
-        self._homes_left = list(peer.homes)
+        self._homes = [home for home in map(_peer, peer.homes) if home is not None]
         self._measured: dict[bytes, _Measured] = {}
         self._pings_out = 0
         self._offered: tuple[OfferedRelay, ...] = ()
-        self._reached_a_home = False
         self._offer_again_at = math.inf
         self._give_up_at = now + OFFER_S
         self._choose_at = math.inf
@@ -98,9 +103,13 @@ class OutgoingCall(Call):
             ours.local, peer.dh_public, encode_call_body(offer), now
         )
         self.timeline.mark("placed", now)
-        self._offer_to_next_home(now)
-        for contact in peer.homes:
-            self._ping(contact)
+        if self._homes:
+            self._offer(now)
+        else:
+            self.end(EndReason.NOT_ONLINE, now)
+        for home in self._homes:
+            self._pings_out += 1
+            self._asks.append(Ask(home, Ping(), ("ping", home.known_static)))
 
     def receive_reply(self, datagram: bytes, now: float) -> None:
         """Take the callee's reply to our opening."""
@@ -120,9 +129,7 @@ class OutgoingCall(Call):
         self._signal(self._line.confirm())
         match reply:
             case Refuse(reason):
-                known = reason in EndReason.__members__.values()
-                because = EndReason(reason) if known else EndReason.REFUSED
-                self._finish(because, now, by_us=False)
+                self._finish(end_reason(reason), now, by_us=False)
             case Ringing(relays):
                 self._begin_paths(controlling=True)
                 self._offered = relays
@@ -137,10 +144,13 @@ class OutgoingCall(Call):
                 self._measured[static] = _Measured(rtt_s, answer.relay_load)
                 self._pings_out -= 1
                 self._choose_if_ready(now)
-            case ("introduce", int()), Done():
-                self._reached_a_home = True
+            case ("introduce", Peer() as home), Done():
+                self._home = home
                 self.timeline.mark("introduced", now)
-                self._offer_again_at = min(self._offer_again_at, now + OFFER_AGAIN_S)
+            case ("ping" | "introduce", _), _:
+                self.failed(tag, now)
+            case ("join", _), answer if not isinstance(answer, Joined):
+                self.failed(tag, now)
             case _:
                 super().answered(tag, answer, rtt_s, now)
 
@@ -150,9 +160,12 @@ class OutgoingCall(Call):
             case ("ping", bytes()):
                 self._pings_out -= 1
                 self._choose_if_ready(now)
-            case ("introduce", int(left)) if left == len(self._homes_left):
-                if self._state is CallState.OFFERING:
-                    self._offer_to_next_home(now)
+            case ("introduce", Peer() as home):
+                self._cross_out(home, now)
+            case ("join", bytes(static)):
+                super().failed(tag, now)
+                self._measured.pop(static, None)
+                self._choose(now)
             case _:
                 super().failed(tag, now)
 
@@ -160,8 +173,8 @@ class OutgoingCall(Call):
         """Do what is due."""
         super().handle_timeout(now)
         if now >= self._offer_again_at and self._state is CallState.OFFERING:
-            self._offer_again_at = now + OFFER_AGAIN_S
-            self._introduce()
+            self._homes.append(self._homes.pop(0))
+            self._offer(now)
         if now >= self._choose_at:
             self._choose(now)
         if now >= self._give_up_at:
@@ -194,32 +207,25 @@ class OutgoingCall(Call):
 
     # -- getting there -----------------------------------------------------------------
 
-    def _offer_to_next_home(self, now: float) -> None:
-        while self._homes_left:
-            contact = self._homes_left.pop(0)
-            try:
-                self._home = Peer.of(contact)
-            except WireError:
-                continue
-            self._introduce()
-            return
-        self._give_up_at = math.inf
-        self.end(EndReason.NOT_ONLINE, now)
-
-    def _introduce(self) -> None:
-        assert self._home is not None
+    def _offer(self, now: float) -> None:
+        """Offer the call to the first of the homes that have not said no."""
         assert self.peer is not None
+        home = self._homes[0]
         request = Introduce(self.introduction, self.peer.public_key, self._opening)
-        tag = ("introduce", len(self._homes_left))
-        self._asks.append(Ask(self._home, request, tag))
+        self._asks.append(Ask(home, request, ("introduce", home)))
+        self._offer_again_at = now + OFFER_AGAIN_S
 
-    def _ping(self, contact: Contact) -> None:
-        try:
-            peer = Peer.of(contact)
-        except WireError:
+    def _cross_out(self, home: Peer, now: float) -> None:
+        """Take it that a home does not have the callee, or does not answer."""
+        if home not in self._homes or self._state is not CallState.OFFERING:
             return
-        self._pings_out += 1
-        self._asks.append(Ask(peer, Ping(), ("ping", contact.static)))
+        was_first = self._homes[0] == home
+        self._homes.remove(home)
+        if not self._homes:
+            self._give_up_at = math.inf
+            self.end(EndReason.NOT_ONLINE, now)
+        elif was_first:
+            self._offer(now)
 
     # -- where to meet -----------------------------------------------------------------
 
@@ -234,7 +240,14 @@ class OutgoingCall(Call):
         relays = choose_relays(self._offered, measured, loads)
         self.timeline.mark("relays_chosen", now)
         self._say(UseRelays(relays), now)
-        self._join(relays)
+        self.meeting.join(relays)
+
+
+def _peer(contact: Contact) -> Peer | None:
+    try:
+        return Peer.of(contact)
+    except WireError:
+        return None
 
 
 def choose_relays(

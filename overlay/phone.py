@@ -10,46 +10,42 @@ Where we can be met: at our homes, or at ourselves if we are a supernode. Sans-I
 from __future__ import annotations
 
 from nat.address import Address
-from nat.candidate import Candidate, CandidateKind
+from nat.candidate import CANDIDATES_MAX, Candidate, CandidateKind
 from nat.gate import Gate
 from nat.paths import Direct, PathAdded, ProbingBegan, Relayed, Route
 from nat.relay import encode_relayed
 from overlay.ask import Peer
-from overlay.call import Self, Signalled
 from overlay.call_messages import OfferedRelay, Purpose
+from overlay.call_state import Self, Signalled
 from overlay.calls import Calls
 from overlay.dial import Local
 from overlay.endpoint import Endpoint
-from overlay.homes import Homes
 from overlay.messages import Contact, LeaveRelay, Signal, encode_body
 from overlay.node_events import CallArrived, CallHappened, NodeConfig, NodeEvent
 from overlay.outgoing import OutgoingCall
 from overlay.own_records import OwnRecords
 from overlay.records import Presence
-from overlay.supernode import Supernode
+from overlay.station import Station
 
 __all__ = ["Phone"]
 
 
 class Phone:
-    """All that calls; lives as long as the node, whatever its role.
-
-    The node says what it is now: `homes` of a leaf, or the `supernode` part.
-    """
+    """All that calls; lives as long as the node, whatever its role."""
 
     def __init__(
         self,
         config: NodeConfig,
         local: Local,
         records: OwnRecords,
+        station: Station,
         endpoint: Endpoint,
         gate: Gate,
     ) -> None:
         self.calls = Calls(config.is_contact, config.voices_max)
-        self.homes: Homes | None = None
-        self.supernode: Supernode | None = None
+        self._station = station
         self._config = config
-        self._us = Peer(config.address, local.static.public)
+        self._us = station.us
         self._local = local
         self._records = records
         self._endpoint = endpoint
@@ -76,6 +72,13 @@ class Phone:
         )
         if reply is not None:
             self._send_signal(reply, now)
+
+    def receive_check(self, datagram: bytes, source: Address, now: float) -> bool:
+        """Take a STUN datagram that came straight; False if it is for no call."""
+        call = self.calls.receive_check(datagram, source, now)
+        if call is not None and call.is_proven(Direct(source)):
+            self._gate.validate(source, now)  # for as long as the path answers
+        return call is not None
 
     def settle(self, now: float) -> bool:
         """Carry what the calls put out to where it belongs; whether anything moved."""
@@ -121,14 +124,12 @@ class Phone:
 
     def _offered_relays(self) -> tuple[OfferedRelay, ...]:
         """Give where we can meet a caller: our homes, or ourselves."""
-        if self.supernode is not None:
+        if self._station.supernode is not None:
             contact = Contact.of(self._us.address, self._local.static.public)
-            return (OfferedRelay(contact, 0.0, self.supernode.relay.load()),)
-        homes = self.homes.homes if self.homes else ()
+            return (OfferedRelay(contact, 0.0),)
+        homes = self._station.homes.homes if self._station.homes else ()
         return tuple(
-            OfferedRelay(
-                Contact.of(home.peer.address, home.static), home.rtt_s, home.load
-            )
+            OfferedRelay(Contact.of(home.peer.address, home.static), home.rtt_s)
             for home in homes
         )
 
@@ -136,9 +137,9 @@ class Phone:
         port = self._config.address.port
         candidates = [
             Candidate.of(CandidateKind.HOST, Address(host, port), rank)
-            for rank, host in enumerate(self._config.hosts)
+            for rank, host in enumerate(self._config.hosts[: CANDIDATES_MAX - 1])
         ]
-        observed = self.homes.observed if self.homes else None
+        observed = self._station.homes.observed if self._station.homes else None
         if observed is not None and observed.host not in self._config.hosts:
             candidates.append(Candidate.of(CandidateKind.REFLEXIVE, observed))
         return candidates
@@ -147,14 +148,14 @@ class Phone:
         signal = Signal(signalled.introduction, signalled.payload)
         static = signalled.home.static
         assert static is not None
-        if static == self._us.static and self.supernode is not None:
-            self.supernode.receive_signal(signal, static, now)
+        if static == self._us.static and self._station.supernode is not None:
+            self._station.supernode.receive_signal(signal, static, now)
         else:
             self._endpoint.notify(static, encode_body(signal))
 
     def _leave_relay(self, relay: Contact, channel: bytes, now: float) -> None:
-        if relay.static == self._us.static and self.supernode is not None:
-            self.supernode.relay.leave(channel, relay.static, now)
+        if relay.static == self._us.static and self._station.supernode is not None:
+            self._station.supernode.relay.leave(channel, relay.static, now)
         else:
             self._endpoint.notify(relay.static, encode_body(LeaveRelay(channel)))
 
@@ -166,9 +167,9 @@ class Phone:
                 return address, datagram
             case Relayed(relay, channel) if relay != self._us.address:
                 return relay, encode_relayed(channel, datagram)
-            case Relayed(_, channel) if self.supernode is not None:
+            case Relayed(_, channel) if self._station.supernode is not None:
                 framed = encode_relayed(channel, datagram)
-                forward = self.supernode.relay.forward_local(framed, now)
+                forward = self._station.supernode.relay.forward_local(framed, now)
                 if forward is not None and forward.target is not None:
                     return forward.target, forward.datagram
         return None

@@ -43,6 +43,8 @@ TRIES_MAX: Final = 2
 # The index bears what is missed; the leaf comes again in 300 s.
 PATIENCE_S: Final = 2.5
 # Half of what the leaf waits for its home's answer (`overlay.exchange`).
+LOOK_AGAIN_S: Final = 5.0
+# After an owner refused: gossip has reached everybody by then.
 RING_SETTLES_S: Final = 0.5
 # Changes come in bursts: a killed host was several supernodes.
 REPUBLISH_EACH_S: Final = 0.01
@@ -160,6 +162,7 @@ class Publication:
                 leaf.stored |= {(key, asked.owner) for key in asked.keys}
             case _:
                 self._not_stored += 1
+                self._look_again(now)
         self._report(leaf)
 
     def failed(self, tag: object, now: float) -> None:
@@ -171,6 +174,8 @@ class Publication:
         leaf, asked = found
         if asked.tries < TRIES_MAX:
             self._ask(leaf, asked.owner, asked.keys, asked.tries + 1)
+        else:
+            self._look_again(now)
         self._report(leaf)
 
     def handle_timeout(self, now: float) -> None:
@@ -216,6 +221,10 @@ class Publication:
             unanswered=self._unanswered,
             refused_full=self._refused_full,
         )
+
+    def _look_again(self, now: float) -> None:
+        """See after a while what owners still lack: one may not know us yet."""
+        self._settled_at = min(self._settled_at, now + LOOK_AGAIN_S)
 
     def _review_one(self, now: float) -> None:
         leaf = None

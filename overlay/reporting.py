@@ -12,22 +12,21 @@ from overlay.records import Descriptor
 from overlay.ring import Ring, Seat
 from overlay.views import HomeInfo, NodeStatus, SupernodeInfo
 
-__all__ = ["node_status", "supernode_infos"]
+__all__ = ["node_counters", "node_status", "supernode_infos"]
 
 
 def node_status(machine: NodeMachine, address: Address) -> NodeStatus:
     """Tell how a node is connected and what it counted."""
-    homes = machine.homes.homes if machine.homes else ()
-    counters = machine.statistics()
+    homes = machine.station.homes.homes if machine.station.homes else ()
+    counters = node_counters(machine)
     return NodeStatus(
         role=str(machine.role),
-        why_role=machine.why_role,
+        why_role=machine.station.why_role,
         address=address,
-        observed=machine.homes.observed if machine.homes else None,
+        observed=machine.station.homes.observed if machine.station.homes else None,
         homes=[
             HomeInfo(
                 address=home.peer.address,
-                short=home.static[:4].hex(),
                 rtt_s=home.rtt_s,
                 primary=rank == 0,
                 load=home.load,
@@ -42,6 +41,27 @@ def node_status(machine: NodeMachine, address: Address) -> NodeStatus:
         relay_calls=counters.get("relay_channels", 0),
         counters=counters,
     )
+
+
+def node_counters(machine: NodeMachine) -> dict[str, int]:
+    """Tell every count of what a node holds, refused and dropped."""
+    gate = machine.gate.statistics()
+    calls = machine.calls.statistics
+    counters = {
+        **machine.endpoint.statistics(),
+        "datagrams_unknown": machine.datagrams_unknown,
+        "bodies_refused": machine.bodies_refused,
+        "answers_refused": machine.dispatch.answers_refused,
+        "gate_refused": gate.refused,
+        "calls_placed": calls.placed,
+        "calls_received": calls.received,
+        "calls_busy": calls.busy,
+        "openings_refused": calls.refused_openings,
+        "call_datagrams_unknown": calls.unknown_datagrams,
+        "call_datagrams_refused": calls.refused_datagrams,
+        "call_signals_unknown": calls.unknown_signals,
+    }
+    return counters | (machine.supernode.statistics() if machine.supernode else {})
 
 
 def supernode_infos(
@@ -70,7 +90,7 @@ def _supernode_info(
         for info in machine.supernode.members.infos():
             if info.descriptor.dh_public == descriptor.dh_public:
                 state, rtt_s, load = info.state.value, info.rtt_s, info.load
-    for home in machine.homes.homes if machine.homes else ():
+    for home in machine.station.homes.homes if machine.station.homes else ():
         if home.static == descriptor.dh_public:
             state, rtt_s, load = "home", home.rtt_s, home.load
     return SupernodeInfo(
@@ -89,4 +109,4 @@ def _supernode_info(
 def _supernodes_known(machine: NodeMachine) -> int:
     if machine.supernode is not None:
         return len(machine.supernode.members.ring)
-    return len(machine.homes.known()) if machine.homes else 0
+    return len(machine.station.homes.known) if machine.station.homes else 0

@@ -20,8 +20,8 @@ from nat.errors import WireError
 from overlay import handshake
 from overlay.cookies import CookieJar, UnderLoad
 from overlay.dial import Local
+from overlay.envelope import Envelope, EnvelopeKind, decode_envelope
 from overlay.handshake import Completion, Initiation, Reply, Response
-from overlay.messages import Envelope, EnvelopeKind, decode_envelope
 from overlay.noise import Handshake, Pattern
 from overlay.seal import Transport
 from overlay.tai64n import GreatestTimestamps
@@ -81,6 +81,7 @@ class Completed:
 @dataclass(frozen=True, slots=True)
 class _HalfOpen:
     handshake: Handshake
+    source: Address
     their_index: int
     ends_at: float
 
@@ -137,12 +138,16 @@ class Responder:
         request = _early(opening.request)
         return Arrival(answered, message, len(datagram), source, their_static, request)
 
-    def receive_completion(self, datagram: bytes, message: Completion) -> Completed:
-        """Take an HS3. Raises `WireError`."""
+    def receive_completion(
+        self, datagram: bytes, message: Completion, source: Address
+    ) -> Completed:
+        """Take an HS3; it must come from where the HS2 went. Raises `WireError`."""
         handshake.verify_mac1(datagram, None)
         half = self._half_open.get(message.receiver_index)
         if half is None or half.their_index != message.sender_index:
             raise WireError("a third message without the two before")
+        if half.source != source:
+            raise WireError(f"a third message from {source}, not from {half.source}")
         half.handshake.read_message(message.noise)
         static = half.handshake.remote_static
         assert static is not None
@@ -192,7 +197,7 @@ class Responder:
             del self._half_open[next(iter(self._half_open))]
             self._half_open_dropped += 1
         self._half_open[index] = _HalfOpen(
-            answered, message.sender_index, now + HALF_OPEN_S
+            answered, source, message.sender_index, now + HALF_OPEN_S
         )
 
 

@@ -19,24 +19,19 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
-from nat.address import Address
 from nat.network import DatagramSocket, Network
-from nat.paths import Direct
-from nat.paths import PathReport as MeasuredPath
-from overlay.call import Call, CallRoute, CallState
-from overlay.call import CallChanged as StateChanged
+from overlay.call import Call
 from overlay.call_messages import EndReason, Purpose
+from overlay.call_state import CallChanged as StateChanged
+from overlay.call_state import CallRoute, CallState
 from overlay.errors import (
     CallFailed,
     InvalidPeerName,
     NoSuchCall,
-    NotOnline,
-    NoWayToPeer,
     TooManyCalls,
 )
 from overlay.finding import find
@@ -45,6 +40,7 @@ from overlay.home import AtHome
 from overlay.home import HomeLost as HomeIsLost
 from overlay.identity import Identity
 from overlay.incoming import IncomingCall
+from overlay.listening import Listener, PendingAnswer
 from overlay.lookup import LookupDone
 from overlay.node import NodeMachine
 from overlay.node_events import (
@@ -59,7 +55,9 @@ from overlay.node_events import (
     SurveyEnded,
 )
 from overlay.node_events import NodeEvent as MachineEvent
+from overlay.pinging import measure
 from overlay.reporting import node_status, supernode_infos
+from overlay.settings import NodeSettings, node_config
 from overlay.told import (
     CallChanged,
     CallIncoming,
@@ -104,35 +102,10 @@ __all__ = [
     "open_node",
 ]
 
-EVENTS_MAX: Final = 256
-# Waiting for one listener; a slow one loses the oldest.
 HANDLES_MAX: Final = 64
 # Calls held after their end, for whoever asks how they went.
 READY_PATIENCE_S: Final = 5.0
 # A look-up right after the start waits this long for a home.
-PING_DIRECT_S: Final = 1.5
-# How long a ping waits for a direct path: as long as plain punching takes.
-UNSPECIFIED: Final = ("0.0.0.0", "::")
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSettings:
-    """What makes a node: where it binds, who it is called, whom it knows.
-
-    `is_contact(public_key)` and `known_names(name)` ask the contacts; `advertise` is
-    where others reach us if that is not where we bind.
-    """
-
-    bind: Address
-    name: str | None
-    is_contact: Callable[[bytes], bool]
-    known_names: Callable[[str], bytes | None]
-    client_version: str
-    network_name: str = "koe"
-    seeds: tuple[Address, ...] = ()
-    supernode: SupernodeMode = SupernodeMode.AUTO
-    advertise: Address | None = None
-    voices_max: int = 1
 
 
 @asynccontextmanager
@@ -150,7 +123,7 @@ async def open_node(
     """
     epoch_s = unix_time - trio.current_time()
     async with network.open_udp(settings.bind) as socket:
-        config = _config(settings, identity, network, socket, random_bytes)
+        config = node_config(settings, identity, network, socket.address, random_bytes)
         node = Node(settings, config, socket, epoch_s)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.serve_socket)
@@ -185,8 +158,8 @@ class Node:
         self._sleeping_until = math.inf
         self._wake = trio.Event()
         self._handles: dict[int, CallHandle] = {}
-        self._answers: dict[tuple[type, int], _Answer] = {}
-        self._listeners: list[_Listener] = []
+        self._answers: dict[tuple[type, int], PendingAnswer] = {}
+        self._listeners: list[Listener] = []
         self._send_refused = 0
         self._events_dropped = 0
 
@@ -219,7 +192,7 @@ class Node:
         """
         line = await self._place(peer, Purpose.PING, relay_only=False)
         try:
-            return await self._measure(line, peer)
+            return await measure(line, peer)
         finally:
             line.hang_up()
 
@@ -248,8 +221,8 @@ class Node:
     def status(self) -> NodeStatus:
         """Tell how the node is connected, and what it counted."""
         status = node_status(self._machine, self.address)
-        status.counters["datagrams_not_sent"] = self._send_refused
-        status.counters["events_dropped"] = self._events_dropped
+        dropped = {"events_dropped": self._events_dropped}
+        status.counters.update(dropped, datagrams_not_sent=self._send_refused)
         return status
 
     async def supernodes_overview(self) -> list[SupernodeInfo]:
@@ -264,15 +237,13 @@ class Node:
         self,
     ) -> AsyncIterator[trio.MemoryReceiveChannel[NodeEvent]]:
         """Give what happens from now on; a slow reader loses the oldest."""
-        feed, events = trio.open_memory_channel[NodeEvent](EVENTS_MAX)
-        listener = _Listener(feed, events.clone())
+        listener = Listener.open()
         self._listeners.append(listener)
         try:
-            yield events
+            yield listener.events
         finally:
             self._listeners.remove(listener)
             listener.close()
-            events.close()
 
     # -- the two tasks, run by `open_node` ---------------------------------------------
 
@@ -291,9 +262,8 @@ class Node:
         receive = self._machine.receive
         while True:
             batch = await self._socket.receive_many()
-            now = self._now()
             for datagram, source in batch:
-                receive(datagram, source, now)
+                receive(datagram, source, self._now())
             self._flush()
 
     async def serve_clock(self) -> None:
@@ -318,9 +288,7 @@ class Node:
     def _flush(self) -> None:
         """Send what is to be sent, and tell what happened."""
         events = self._machine.events()
-        for target, datagram in self._machine.messages_to_send():
-            if not self._socket.send_nowait(datagram, target):
-                self._send_refused += 1
+        self._send()
         for event in events:
             self._take(event)
         for handle in self._handles.values():
@@ -337,7 +305,9 @@ class Node:
                 if answer is not None:
                     answer.give(event)
             case CallArrived(call):
-                self._take_arrival(call)
+                handle = self._hold(call, None, ())
+                if call.purpose is Purpose.VOICE:
+                    self._tell(CallIncoming(handle))
             case CallHappened(call):
                 self._take_call_event(event)
             case Ready():
@@ -349,12 +319,9 @@ class Node:
                 for home in homes:
                     self._tell(HomeFound(home.peer.address))
             case HomeIsLost(home, reason):
+                if not self._machine.station.homes_to_ask():
+                    self._ready = trio.Event()
                 self._tell(HomeLost(home.peer.address, reason))
-
-    def _take_arrival(self, call: IncomingCall) -> None:
-        handle = self._hold(call, None, ())
-        if call.purpose is Purpose.VOICE:
-            self._tell(CallIncoming(handle))
 
     def _take_call_event(self, happened: CallHappened) -> None:
         handle = self._handles.get(happened.call.number)
@@ -383,7 +350,7 @@ class Node:
         return ended.done
 
     async def _wait_for(self, kind: type, number: int) -> LookupEnded | SurveyEnded:
-        answer = self._answers[kind, number] = _Answer()
+        answer = self._answers[kind, number] = PendingAnswer()
         self._flush()
         try:
             return await answer.wait()
@@ -407,30 +374,13 @@ class Node:
         self._flush()
         return handle
 
-    async def _measure(self, line: CallHandle, peer: str) -> Pinged:
-        state = await line.wait_for(CallState.CONNECTED, CallState.ENDED)
-        if state is CallState.ENDED and line.ended_reason is EndReason.NOT_ONLINE:
-            raise NotOnline(f"none of {peer}'s homes has it now")
-        best = None
-        with trio.move_on_after(PING_DIRECT_S):
-            while line.state is CallState.CONNECTED:
-                best = _best_path(line)
-                direct = best is not None and isinstance(best.route, Direct)
-                if direct or (best is not None and not line.is_contact):
-                    break
-                await line.wait_changed()
-        if best is None or best.rtt_s is None:
-            raise NoWayToPeer(f"{peer} answers, but no path between us works")
-        is_direct = isinstance(best.route, Direct)
-        return Pinged(best.rtt_s, is_direct, route_text(best.route), line.steps)
-
     def _hold(
         self, call: Call, name: str | None, steps: tuple[Step, ...]
     ) -> CallHandle:
         handle = CallHandle(call, name, steps, self._act, self._send_media)
         self._handles[call.number] = handle
-        ended = [n for n, h in self._handles.items() if h.state is CallState.ENDED]
-        for number in ended[: max(0, len(self._handles) - HANDLES_MAX)]:
+        over = [n for n, h in self._handles.items() if h.state is CallState.ENDED]
+        for number in over[: max(0, len(self._handles) - HANDLES_MAX)]:
             del self._handles[number]
         return handle
 
@@ -438,89 +388,22 @@ class Node:
         now = self._now()
         match what, call:
             case "answer", IncomingCall():
-                self._machine.answer(call, now)
+                call.answer(now)
             case "refuse", IncomingCall():
-                self._machine.refuse(call, now)
+                call.refuse(now)
             case "hang_up", _:
-                self._machine.hang_up(call, now)
+                call.hang_up(now)
             case _:
                 raise CallFailed(f"an outgoing call cannot be told to {what}")
+        self._machine.changed(call, now)
         self._flush()
 
     def _send_media(self, call: Call, payload: bytes) -> bool:
         sent = self._machine.send_media(call, payload, self._now())
+        self._send()
+        return sent
+
+    def _send(self) -> None:
         for target, datagram in self._machine.messages_to_send():
             if not self._socket.send_nowait(datagram, target):
                 self._send_refused += 1
-        return sent
-
-
-def _best_path(line: CallHandle) -> MeasuredPath | None:
-    measured = [r for r in line.call.path_reports() if r.rtt_s is not None]
-    return max(measured, key=lambda report: report.chosen, default=None)
-
-
-class _Answer:
-    """Something one task waits for."""
-
-    def __init__(self) -> None:
-        self._event = trio.Event()
-        self._value: LookupEnded | SurveyEnded | None = None
-
-    def give(self, value: LookupEnded | SurveyEnded) -> None:
-        self._value = value
-        self._event.set()
-
-    async def wait(self) -> LookupEnded | SurveyEnded:
-        await self._event.wait()
-        assert self._value is not None
-        return self._value
-
-
-@dataclass(frozen=True, slots=True)
-class _Listener:
-    """One subscriber: where events go in, and where the oldest is taken out again."""
-
-    feed: trio.MemorySendChannel[NodeEvent]
-    overflow: trio.MemoryReceiveChannel[NodeEvent]
-
-    def tell(self, event: NodeEvent) -> int:
-        """Hand in an event; gives how many older ones were dropped for it."""
-        try:
-            self.feed.send_nowait(event)
-        except trio.WouldBlock:
-            self.overflow.receive_nowait()
-            self.feed.send_nowait(event)
-            return 1
-        return 0
-
-    def close(self) -> None:
-        self.feed.close()
-        self.overflow.close()
-
-
-def _config(
-    settings: NodeSettings,
-    identity: Identity,
-    network: Network,
-    socket: DatagramSocket,
-    random_bytes: Callable[[int], bytes],
-) -> NodeConfig:
-    """Say who we are and where we are reached, now that the socket has its port."""
-    bound = socket.address
-    everywhere = bound.host in UNSPECIFIED
-    hosts = tuple(network.local_hosts()) if everywhere else (bound.host,)
-    reached_at = Address(hosts[0], bound.port) if hosts else bound
-    return NodeConfig(
-        identity=identity,
-        name=settings.name,
-        address=settings.advertise or reached_at,
-        hosts=hosts,
-        network_name=settings.network_name,
-        seeds=tuple(seed for seed in settings.seeds if seed != reached_at),
-        supernode=settings.supernode,
-        is_contact=settings.is_contact,
-        client_version=settings.client_version,
-        random_bytes=random_bytes,
-        voices_max=settings.voices_max,
-    )

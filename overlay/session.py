@@ -12,8 +12,13 @@ has not used yet; `current`, with which we seal; `previous`, for what is still c
 The side that asked for the keys asks for new ones after 120 s, the other after 150 s,
 and none is used after 180 s. We never seal with keys that the peer has not confirmed by
 using them. If requests go unanswered the peer may have lost its keys, so we ask for new
-ones beside. The address follows the peer: whatever is authentic and newest says where
-it is. Sans-IO; the owner (`overlay.endpoint`) routes datagrams here by index.
+ones beside.
+
+The address follows the peer: whatever is authentic and newest says where it is. But a
+sender can forge its source, and a sealed datagram does not show that anybody receives
+there: an address is *proven* once a handshake went through it both ways, so a peer that
+moved is asked for new keys at once (`renew`). Sans-IO; the owner (`overlay.endpoint`)
+routes datagrams here by index.
 """
 
 from __future__ import annotations
@@ -27,14 +32,9 @@ from typing import Final
 from nat.address import Address
 from nat.errors import WireError
 from overlay.dial import OPENING_BYTES_MAX, Dial, Established
+from overlay.envelope import Envelope, EnvelopeKind, decode_envelope, encode_envelope
 from overlay.exchange import Exchange
 from overlay.handshake import CookieReply, Response
-from overlay.messages import (
-    Envelope,
-    EnvelopeKind,
-    decode_envelope,
-    encode_envelope,
-)
 from overlay.seal import Kind, Transport
 
 __all__ = ["Keys", "Session", "SessionState"]
@@ -52,7 +52,7 @@ STUCK_S: Final = 1.5
 IN_USE_S: Final = 60.0
 # Two and a half keepalives: a session not used for longer is left to expire.
 UNSENT_MAX: Final = 64
-# Answers that wait for the peer to confirm its keys.
+# Answers and notices that wait for the peer to confirm its keys.
 
 DialFactory = Callable[[bytes | None, bytes | None], Dial]
 
@@ -89,12 +89,13 @@ TRANSITIONS: Final[Mapping[SessionState, Mapping[Cause, SessionState]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """One agreed set of keys, and which side asked for it."""
+    """One agreed set of keys, which side asked for it, and where our half was sent."""
 
     transport: Transport
     our_index: int
     born_at: float
     asked_by_us: bool
+    address: Address
 
 
 class Session:
@@ -118,13 +119,15 @@ class Session:
         self._state = SessionState.CONNECTING
         self._new_dial = new_dial
         self._dial: Dial | None = None
+        self._dialled = address
+        self._proven: Address | None = None
         self._next: Keys | None = None
         self._current: Keys | None = None
         self._previous: Keys | None = None
         self._used_at = now
         self._stuck_at = math.inf
         self._unsent: list[Envelope] = []
-        self._to_send: list[bytes] = []
+        self._to_send: list[tuple[Address, bytes]] = []
 
     @property
     def state(self) -> SessionState:
@@ -135,6 +138,11 @@ class Session:
     def confirmed(self) -> bool:
         """Whether the peer has shown that it holds the keys we seal with."""
         return self._current is not None
+
+    @property
+    def proven(self) -> Address | None:
+        """The address at which the peer last showed that it receives."""
+        return self._proven
 
     def indexes(self) -> set[int]:
         """Give the indexes under which datagrams for this session may come."""
@@ -162,6 +170,11 @@ class Session:
             self._begin_dial(now)
         return number
 
+    def renew(self, now: float) -> None:
+        """Ask for new keys where the peer is now, unless that is under way."""
+        if self._dial is None:
+            self._begin_dial(now)
+
     def close(self) -> None:
         """End the session here; requests under way fail."""
         if self._state is not SessionState.CLOSED:
@@ -171,23 +184,29 @@ class Session:
 
     # -- what the peer sends -----------------------------------------------------------
 
-    def await_confirmation(self, keys: Keys, address: Address, now: float) -> None:
+    def await_confirmation(self, keys: Keys, now: float) -> None:
         """Hold keys that the peer asked for, until it uses them."""
         self._used_at = now
         if self._current is None:
-            self.address = address
+            self.address = keys.address
         self._next = keys
         if self._state is SessionState.CONNECTING:
             self._move(Cause.KEYS_AGREED)
 
     def receive_response(
-        self, datagram: bytes, message: Response | CookieReply, now: float
+        self,
+        datagram: bytes,
+        message: Response | CookieReply,
+        source: Address,
+        now: float,
     ) -> Established | None:
         """Take the answer to our dial. Raises `WireError`."""
         if self._dial is None:
             raise WireError("an answer to a handshake that is over")
         established = self._dial.receive(datagram, message, now)
         if established is not None:
+            if source == self._dialled:
+                self._proven = source
             self._adopt(established, now)
         return established
 
@@ -201,8 +220,7 @@ class Session:
         if kind is not Kind.DATA:
             raise WireError("media in a session between nodes")
         if keys is self._next:
-            self._previous, self._current, self._next = self._current, keys, None
-            self.exchange.begin_again(now)
+            self._confirm(keys, source, now)
         self._used_at = now
         self._stuck_at = math.inf
         moved = counter > newest_before and source != self.address
@@ -257,19 +275,20 @@ class Session:
         dial_at = self._dial.next_timeout() if self._dial else self._rekey_at()
         return min(self.exchange.next_timeout(), dial_at, self._stuck_at, *expiries)
 
-    def messages_to_send(self) -> list[bytes]:
-        """Drain the datagrams to send to `address`."""
+    def messages_to_send(self) -> list[tuple[Address, bytes]]:
+        """Drain the datagrams to send, and where they go."""
         if self._dial is not None:
-            self._to_send.extend(self._dial.messages_to_send())
+            first = self._dial.messages_to_send()
+            self._to_send.extend((self._dialled, datagram) for datagram in first)
         self._unsent.extend(self.exchange.messages_to_send())
         if self._current is not None:
             for envelope in self._unsent:
                 self._seal(encode_envelope(envelope))
             self._unsent.clear()
         else:
-            # Requests are repeated once there are keys; notices have no second time.
-            answers = [e for e in self._unsent if e.kind is EnvelopeKind.ANSWER]
-            self._unsent = answers[-UNSENT_MAX:]
+            # Requests are repeated once there are keys; the rest has no second time.
+            waiting = [e for e in self._unsent if e.kind is not EnvelopeKind.REQUEST]
+            self._unsent = waiting[-UNSENT_MAX:]
         to_send, self._to_send = self._to_send, []
         return to_send
 
@@ -280,13 +299,15 @@ class Session:
 
     def _seal(self, plaintext: bytes) -> None:
         assert self._current is not None
-        self._to_send.append(self._current.transport.seal(Kind.DATA, plaintext))
+        sealed = self._current.transport.seal(Kind.DATA, plaintext)
+        self._to_send.append((self.address, sealed))
 
     def _begin_dial(self, now: float) -> None:
         early = None
         if self._current is None:
             early = self._early_request()
         self._dial = self._new_dial(self.static, early)
+        self._dialled = self.address
         self._dial.begin(now)
 
     def _early_request(self) -> bytes | None:
@@ -302,15 +323,31 @@ class Session:
         self._used_at = now
         self._stuck_at = math.inf
         self._previous = self._current or self._previous
-        self._current = Keys(established.transport, established.our_index, now, True)
+        self._current = Keys(
+            established.transport,
+            established.our_index,
+            now,
+            asked_by_us=True,
+            address=self._dialled,
+        )
         if self._state is SessionState.CONNECTING:
             self._move(Cause.KEYS_AGREED)
         if established.completion is not None:
-            self._to_send.append(established.completion)
+            self._to_send.append((self._dialled, established.completion))
         if established.response is not None:
-            self.exchange.receive(decode_envelope(established.response), now)
+            self.exchange.receive(established.response, now)
         self._seal(b"")  # confirms the keys, so that the peer may use them, too
-        self.exchange.messages_to_send()
+        held = self.exchange.messages_to_send()  # requests are repeated anyway
+        self._unsent.extend(e for e in held if e.kind is not EnvelopeKind.REQUEST)
+        self.exchange.begin_again(now)
+
+    def _confirm(self, keys: Keys, source: Address, now: float) -> None:
+        """Use the keys that the peer has just used itself."""
+        self._previous, self._current, self._next = self._current, keys, None
+        if source == keys.address:
+            self._proven = source
+        if self._state is SessionState.CONNECTING:
+            self._move(Cause.KEYS_AGREED)
         self.exchange.begin_again(now)
 
     def _after_failed_dial(self) -> None:

@@ -28,8 +28,9 @@ from overlay.identity import Identity
 from overlay.index import Index
 from overlay.introductions import Introductions
 from overlay.lookup import answer_look_up
-from overlay.members import Members, MembersTiming
+from overlay.members import Members
 from overlay.messages import (
+    OWNERS_MAX,
     Announce,
     Answer,
     Busy,
@@ -51,9 +52,19 @@ from overlay.messages import (
     Stored,
 )
 from overlay.publication import Publication, Published
-from overlay.records import Capability, Claim, Presence, read_claim, read_presence
+from overlay.records import (
+    Capability,
+    Claim,
+    Presence,
+    id_key,
+    name_key,
+    read_claim,
+    read_presence,
+    read_record,
+)
 from overlay.registry import LIFETIME_S, Registry
 from overlay.roster import MemberEvent, MemberJoined, MemberLost
+from overlay.timing import MembersTiming
 
 __all__ = ["Delivered", "Supernode", "SupernodeEvent"]
 
@@ -61,6 +72,8 @@ RETRY_AFTER_S_MIN: Final = 5.0
 RETRY_AFTER_S_MAX: Final = 30.0
 # DESIGN §4: with jitter, so that those sent away do not come back together.
 ALTERNATIVES_MAX: Final = 4
+RING_SLACK: Final = 4
+# Of places on the ring: two views differ by the few nodes that come or go.
 WAITING_MAX: Final = 1_024
 # Registrations whose publication is under way: all leaves at once, and some.
 
@@ -129,7 +142,7 @@ class Supernode:
 
     def serve(self, request: Request, question: Question, now: float) -> Answer | None:
         """Answer a request; None if the answer comes later (`answers`)."""
-        if question.static is not None:
+        if question.static is not None and question.proven:
             self.members.heard(question.static, question.source, now)
         match request:
             case GetSupernodes():
@@ -140,11 +153,12 @@ class Supernode:
             case LookUp(key):
                 ring = self.members.ring
                 return answer_look_up(key, self.index, ring, self._static, now)
-            case Store(records):
-                kept = [self.index.store(raw, now) for raw in records]
-                return Stored(sum(kept))
             case _ if question.static is None:
                 return Refused(Refusal.NOT_REGISTERED)
+            case Store(records):
+                return self._store(records, question.static, now)
+            case Register() | JoinRelay() if not question.proven:
+                return self._busy()
             case Register():
                 return self._register(request, question, question.static, now)
             case Introduce():
@@ -222,10 +236,7 @@ class Supernode:
                 self.publication.ring_changed(now)
             self._events.append(event)
         for published in self.publication.events():
-            waiting = self._waiting.pop((published.public_key, published.seq), None)
-            if waiting is not None:
-                answer = self._registered(waiting, published.stored, published.owners)
-                self._answers.append((waiting, answer))
+            self._answer_registrations(published)
             self._events.append(published)
 
     def messages_to_send(self) -> list[Ask]:
@@ -281,12 +292,45 @@ class Supernode:
             return self._busy()
         if not request.publish:
             return self._registered(question, 0, 0)
+        if not self.publication.publish(presence, claim, now):
+            return self._busy()
         if len(self._waiting) >= WAITING_MAX:
             del self._waiting[next(iter(self._waiting))]
         self._waiting[presence.public_key, presence.seq] = question
-        if not self.publication.publish(presence, claim, now):
-            return self._busy()
         return None
+
+    def _answer_registrations(self, published: Published) -> None:
+        """Answer all that this settles: older records than the published ones, too."""
+        settled = [
+            (public_key, seq)
+            for public_key, seq in self._waiting
+            if public_key == published.public_key and seq <= published.seq
+        ]
+        for key in settled:
+            question = self._waiting.pop(key)
+            answer = self._registered(question, published.stored, published.owners)
+            self._answers.append((question, answer))
+
+    def _store(self, records: Sequence[bytes], asker: bytes, now: float) -> Answer:
+        """Keep what another supernode brings, as far as its keys are ours."""
+        if asker not in self.members.ring:
+            return Refused(Refusal.NOT_A_SUPERNODE)
+        try:
+            read = [read_record(raw) for raw in records]
+        except WireError:
+            return Refused(Refusal.BAD_RECORD)
+        names = [name_key(record.name) for record in read if isinstance(record, Claim)]
+        kept = 0
+        for record in read:
+            keys = names if isinstance(record, Claim) else [id_key(record.public_key)]
+            if any(self._may_own(key) for key in [*keys, *names]):
+                kept += self.index.keep(record, now)
+        return Stored(kept)
+
+    def _may_own(self, key: bytes) -> bool:
+        """Whether we are among the owners of a key by a ring a little unlike ours."""
+        owners = self.members.ring.owners(key, OWNERS_MAX + RING_SLACK)
+        return any(seat.static == self._static for seat in owners)
 
     def _registered(self, question: Question, stored: int, owners: int) -> Registered:
         return Registered(LIFETIME_S, stored, owners, question.source.pack())

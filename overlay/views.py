@@ -70,7 +70,6 @@ class HomeInfo:
     """A supernode that this node is registered at; `load` of 1 is full."""
 
     address: Address
-    short: str
     rtt_s: float | None
     primary: bool
     load: float

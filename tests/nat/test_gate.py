@@ -38,12 +38,11 @@ def test_what_one_port_sent_is_no_credit_for_another() -> None:
     assert not one.allows(OTHER, 1, NOW)
 
 
-def test_a_validated_address_gets_everything_for_180_s_after_it_was_last_heard() -> (
-    None
-):
+def test_a_validated_address_gets_everything_for_180_s_after_its_last_proof() -> None:
     one = Gate()
     one.validate(PEER, NOW)
-    one.heard(PEER, 1, NOW + 179)
+    one.validate(PEER, NOW + 179)
+    one.heard(PEER, 1, NOW + 300)  # anybody could have sent that
     assert one.allows(PEER, 10**6, NOW + 179 + 179)
     assert not one.allows(PEER, 1, NOW + 179 + 180)
     assert one.statistics().validated == 0
@@ -107,7 +106,7 @@ def test_the_longest_idle_validated_address_makes_room(
     third = Address("192.0.2.1", 1_002)
     one.validate(PEER, NOW)
     one.validate(OTHER, NOW)
-    one.heard(PEER, 1, NOW)
+    one.validate(PEER, NOW)
     one.validate(third, NOW)
     assert [one.allows(each, 1, NOW) for each in (PEER, OTHER, third)] == [
         True,

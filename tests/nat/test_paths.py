@@ -108,7 +108,7 @@ def test_a_direct_path_is_found_and_preferred_to_the_relay() -> None:
     punch(caller, callee)
     world.play(0.5)
     direct = Direct(callee.host.inside)
-    reason = "direct: 100 ms, 160 ms by the relay"
+    reason = "100 ms, 160 ms by the relay"
     assert caller.events(PathChosen)[-1] == PathChosen(direct, RELAY, reason)
     assert caller.times_s(PathChosen)[-1] == 5.1
     assert caller.paths.media_routes() == (direct, RELAY)

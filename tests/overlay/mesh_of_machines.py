@@ -17,7 +17,7 @@ from nat.address import Address
 from overlay.ask import Ask, Asker, Peer
 from overlay.index import Index
 from overlay.lookup import Lookup, LookupDone, answer_look_up
-from overlay.members import Members, MembersTiming
+from overlay.members import Members
 from overlay.messages import (
     Announce,
     Answer,
@@ -39,6 +39,7 @@ from overlay.messages import (
 from overlay.publication import Publication, Published
 from overlay.records import Claim, Presence
 from overlay.roster import MemberEvent
+from overlay.timing import MembersTiming
 from tests.overlay.samples import NOW, address, identity, randomness
 
 __all__ = ["Mesh", "Supernode"]

@@ -1,118 +1,30 @@
-"""Endpoints wired to each other through a tiny network with delay and loss."""
+"""All sessions of a node: who asks, who answers, and what strangers can do."""
 
 from __future__ import annotations
 
-import heapq
 import itertools
+import math
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import pytest
 
 from nat.address import Address
-from nat.gate import Gate
+from overlay import handshake
 from overlay.ask import Peer
+from overlay.dial import Local
 from overlay.endpoint import Endpoint
 from overlay.endpoint_events import (
-    Answered,
     Asked,
-    EndpointEvent,
     Expired,
     Noticed,
     SessionClosed,
     SessionMoved,
 )
-from overlay.handshake import network_id
+from overlay.handshake import network_id, prologue
 from overlay.noise import KeyPair
-
-DELAY_S = 0.05
-START = 1_700_000_000.0
-
-
-@dataclass
-class Wire:
-    """Carries datagrams between endpoints after `DELAY_S`, or loses them."""
-
-    nodes: dict[Address, Node] = field(default_factory=dict)
-    now: float = START
-    lose: Callable[[bytes, Address, Address], bool] = lambda *_: False
-    carried: list[tuple[Address, Address, bytes]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._queue: list[tuple[float, int, Address, Address, bytes]] = []
-        self._order = itertools.count()
-
-    def flush(self) -> None:
-        for address, node in tuple(self.nodes.items()):
-            node.react()
-            for target, datagram in node.endpoint.messages_to_send():
-                if datagram[0] == 4:
-                    node.gate.grant(target, len(datagram), self.now)
-                assert node.gate.allows(target, len(datagram), self.now)
-                self.carried.append((address, target, datagram))
-                if not self.lose(datagram, address, target):
-                    at = self.now + DELAY_S
-                    entry = (at, next(self._order), address, target, datagram)
-                    heapq.heappush(self._queue, entry)
-            node.react()
-
-    def run(self, seconds: float) -> None:
-        end = self.now + seconds
-        self.flush()
-        while True:
-            arrivals = [self._queue[0][0]] if self._queue else []
-            timers = [node.endpoint.next_timeout() for node in self.nodes.values()]
-            at = min([*arrivals, *timers, end])
-            if at >= end:
-                self.now = end
-                return
-            self.now = max(self.now, at)
-            while self._queue and self._queue[0][0] <= self.now:
-                _, _, source, target, datagram = heapq.heappop(self._queue)
-                if target in self.nodes:
-                    node = self.nodes[target]
-                    node.gate.heard(source, len(datagram), self.now)
-                    node.endpoint.receive(datagram, source, self.now)
-            for node in self.nodes.values():
-                node.endpoint.handle_timeout(self.now)
-                assert node.endpoint.next_timeout() > self.now
-            self.flush()
-
-
-class Node:
-    """An endpoint that answers every question with its body reversed."""
-
-    def __init__(self, wire: Wire, host: str, seed: int, life: int = 1) -> None:
-        rng = random.Random(f"{seed} {life}")
-        self.wire = wire
-        self.address = Address(host, 7000)
-        self.static = KeyPair(random.Random(seed).randbytes(32))
-        self.gate = Gate()
-        self.endpoint = Endpoint(
-            self.static, network_id("test"), self.gate, rng.randbytes
-        )
-        self.log: list[EndpointEvent] = []
-        self.answers = True
-        wire.nodes[self.address] = self
-
-    @property
-    def peer(self) -> Peer:
-        return Peer(self.address, self.static.public)
-
-    def react(self) -> None:
-        for event in self.endpoint.events():
-            self.log.append(event)
-            if isinstance(event, Asked) and self.answers:
-                self.endpoint.answer(event.question, event.body[::-1])
-
-    def heard(self, kind: type[EndpointEvent]) -> list[EndpointEvent]:
-        return [event for event in self.log if isinstance(event, kind)]
-
-    def answers_heard(self) -> list[tuple[bytes, float]]:
-        return [
-            (e.body, round(e.rtt_s, 6)) for e in self.log if isinstance(e, Answered)
-        ]
+from overlay.responder import Responder
+from tests.overlay.wire import Node, Wire
 
 
 @pytest.fixture
@@ -160,11 +72,31 @@ def test_an_anonymous_request_leaves_no_session(
     wire.run(1)
     assert alice.answers_heard() == [(b"cba", 0.1)]
     asked = bob.heard(Asked)[0]
-    assert isinstance(asked, Asked)
     assert asked.question.static is None
     assert bob.endpoint.statistics()["sessions"] == 0
     assert alice.endpoint.statistics()["sessions"] == 0
     assert list(kinds(wire)) == [4, 5]
+
+
+def test_what_may_not_be_early_waits_for_the_session(
+    wire: Wire, alice: Node, bob: Node
+) -> None:
+    alice.endpoint.request(bob.peer, b"not early", wire.now)
+    wire.run(1)
+    assert alice.answers_heard() == [(b"ylrae ton", 0.2)]
+    (asked,) = bob.heard(Asked)
+    assert isinstance(asked, Asked)
+    assert asked.question.proven
+
+
+def test_an_early_request_has_an_unproven_source(
+    wire: Wire, alice: Node, bob: Node
+) -> None:
+    alice.endpoint.request(bob.peer, b"early", wire.now)
+    wire.run(1)
+    (asked,) = bob.heard(Asked)
+    assert isinstance(asked, Asked)
+    assert not asked.question.proven
 
 
 def test_both_ask_over_one_session(wire: Wire, alice: Node, bob: Node) -> None:
@@ -200,8 +132,7 @@ def test_nobody_there_is_said_after_five_seconds(wire: Wire, alice: Node) -> Non
     wire.run(4.9)
     assert alice.log == []
     wire.run(0.2)
-    expired = {e.request for e in alice.log if isinstance(e, Expired)}
-    assert expired == {request, hidden}
+    assert {each.request for each in alice.heard(Expired)} == {request, hidden}
     assert alice.endpoint.statistics()["sessions"] == 0
 
 
@@ -212,7 +143,6 @@ def test_an_answer_that_comes_later_is_sealed_after_confirmation(
     alice.endpoint.request(bob.peer, b"abc", wire.now)
     wire.run(0.3)
     asked = bob.heard(Asked)[0]
-    assert isinstance(asked, Asked)
     bob.endpoint.answer(asked.question, b"later")
     wire.run(0.1)
     assert [body for body, _ in alice.answers_heard()] == [b"later"]
@@ -315,7 +245,11 @@ def test_under_load_an_initiator_shows_that_it_receives(
 def test_nodes_of_different_networks_do_not_talk(wire: Wire, alice: Node) -> None:
     bob = Node(wire, "192.0.2.2", 2)
     bob.endpoint = Endpoint(
-        bob.static, network_id("other"), bob.gate, random.Random(5).randbytes
+        bob.static,
+        network_id("other"),
+        bob.gate,
+        random.Random(5).randbytes,
+        may_be_early=lambda _: True,
     )
     alice.endpoint.request(bob.peer, b"abc", wire.now)
     wire.run(6)
@@ -333,3 +267,207 @@ def test_garbage_is_counted_and_nothing_else(wire: Wire, bob: Node) -> None:
         assert bob.endpoint.statistics()["datagrams_refused"] == number + 1
     assert bob.endpoint.messages_to_send() == []
     assert bob.log == []
+
+
+VICTIM = Address("198.51.100.66", 6666)
+
+
+def test_a_source_forged_into_a_sealed_datagram_is_sent_no_more_than_came(
+    wire: Wire, alice: Node, bob: Node
+) -> None:
+    alice.endpoint.request(bob.peer, b"one", wire.now)
+    wire.run(1)
+    alice.endpoint.request(bob.peer, b"two", wire.now)
+    (_, datagram), *_ = alice.endpoint.messages_to_send()
+    bob.gate.heard(VICTIM, len(datagram), wire.now)
+    bob.endpoint.receive(datagram, VICTIM, wire.now)
+    wire.flush()
+    assert not bob.gate.is_validated(VICTIM, wire.now)
+    wire.run(10)
+    sent = [each for _, target, each in wire.carried if target == VICTIM]
+    begun = [each for each in sent if each[0] == 4]
+    assert 1 <= len(begun) <= 8
+    assert sum(map(len, sent)) - sum(map(len, begun)) <= len(datagram)
+
+
+def test_a_peer_that_moved_is_asked_for_new_keys_where_it_is_now(
+    wire: Wire, alice: Node, bob: Node
+) -> None:
+    alice.endpoint.request(bob.peer, b"one", wire.now)
+    wire.run(1)
+    del wire.nodes[alice.address]
+    moved_to = Address("198.51.100.7", 4000)
+    wire.nodes[moved_to] = alice
+    alice.endpoint.request(bob.peer, b"two", wire.now)
+    wire.run(0.1)
+    assert not bob.gate.is_validated(moved_to, wire.now)
+    wire.run(0.1)
+    assert bob.gate.is_validated(moved_to, wire.now)
+    assert list(kinds(wire)).count(4) == 2
+    bob.endpoint.request(alice.peer, b"a long question" * 60, wire.now)
+    wire.run(0.2)
+    assert len(bob.answers_heard()) == 1
+    assert wire.refused == 0
+
+
+def test_a_third_message_from_elsewhere_than_the_first_is_refused(
+    wire: Wire, alice: Node, bob: Node
+) -> None:
+    wire.lose = lambda datagram, *_: datagram[0] == 0x0B
+    alice.endpoint.request(Peer(bob.address), b"abc", wire.now)
+    wire.run(0.2)
+    held = [datagram for _, _, datagram in wire.carried if datagram[0] == 0x0B]
+    refused = bob.endpoint.statistics()["datagrams_refused"]
+    bob.endpoint.receive(held[0], VICTIM, wire.now)
+    assert not bob.gate.is_validated(VICTIM, wire.now)
+    assert bob.endpoint.statistics()["datagrams_refused"] == refused + 1
+    bob.endpoint.receive(held[0], alice.address, wire.now)
+    assert bob.gate.is_validated(alice.address, wire.now)
+
+
+def test_a_second_message_from_elsewhere_validates_nothing(
+    wire: Wire, alice: Node, bob: Node
+) -> None:
+    alice.endpoint.request(bob.peer, b"abc", wire.now)
+    alice.endpoint.request_anonymously(bob.peer, b"abc", wire.now)
+    for _, datagram in alice.endpoint.messages_to_send():
+        bob.endpoint.receive(datagram, alice.address, wire.now)
+    bob.react()
+    for _, datagram in bob.endpoint.messages_to_send():
+        alice.endpoint.receive(datagram, VICTIM, wire.now)
+    alice.react()
+    assert len(alice.answers_heard()) == 2
+    assert not alice.gate.is_validated(VICTIM, wire.now)
+
+
+def test_a_session_that_a_forger_opened_is_not_taken_for_whom_it_names(
+    wire: Wire, alice: Node, bob: Node
+) -> None:
+    mallory = Node(wire, "203.0.113.9", 66)
+    mallory.endpoint.request(alice.peer, b"hi", wire.now)
+    (_, first), *_ = mallory.endpoint.messages_to_send()
+    alice.endpoint.receive(first, bob.address, wire.now)
+    wire.flush()
+    alice.endpoint.request(Peer(bob.address), b"abc", wire.now)
+    wire.run(1)
+    assert [body for body, _ in alice.answers_heard()] == [b"cba"]
+    assert len(bob.heard(Asked)) == 1
+    assert mallory.heard(Asked) == []
+
+
+class Liar:
+    """Answers first messages rightly, with whatever it wants inside."""
+
+    def __init__(self, seed: int) -> None:
+        rng = random.Random(seed)
+        self.local = Local(
+            KeyPair(rng.randbytes(32)),
+            prologue(network_id("test")),
+            rng.randbytes,
+            lambda: rng.getrandbits(32),
+        )
+        self.address = Address("192.0.2.66", 7000)
+        self.peer = Peer(self.address, self.local.static.public)
+        self.responder = Responder(self.local)
+
+    def reply(self, first: bytes, answer: bytes, now: float) -> bytes:
+        message = handshake.decode(first)
+        assert isinstance(message, handshake.Initiation)
+        source = Address("192.0.2.1", 7000)
+        arrival = self.responder.receive_initiation(first, message, source, now)
+        assert arrival is not None
+        return arrival.write_reply(self.local.static.public, 7, answer)[0]
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x01", b"\xff" * 20, b"\0" * 5, b"\2" * 9])
+def test_an_answer_in_the_second_message_that_is_none_is_like_no_second_message(
+    wire: Wire, alice: Node, answer: bytes
+) -> None:
+    liar = Liar(66)
+    requests = {
+        alice.endpoint.request(liar.peer, b"abc", wire.now),
+        alice.endpoint.request_anonymously(liar.peer, b"abc", wire.now),
+    }
+    for _, first in alice.endpoint.messages_to_send():
+        reply = liar.reply(first, answer, wire.now)
+        alice.endpoint.receive(reply, liar.address, wire.now)
+        alice.endpoint.receive(reply, liar.address, wire.now)
+    assert alice.endpoint.statistics()["datagrams_refused"] == 4
+    wire.run(6)
+    assert {each.request for each in alice.heard(Expired)} == requests
+    assert alice.endpoint.statistics()["sessions"] == 0
+
+
+def test_a_peer_is_not_gone_as_long_as_one_of_two_sessions_with_it_lives(
+    wire: Wire, alice: Node, bob: Node
+) -> None:
+    elsewhere = Address("192.0.2.3", 7000)
+    alice.endpoint.request(bob.peer, b"one", wire.now)
+    wire.run(1)
+    wire.nodes[elsewhere] = wire.nodes.pop(bob.address)  # another way to bob
+    alice.endpoint.request(Peer(elsewhere), b"two", wire.now)
+    wire.run(1)
+    assert alice.endpoint.statistics()["sessions"] == 2
+    for _ in range(20):
+        alice.endpoint.request(Peer(elsewhere), b"ping", wire.now)
+        wire.run(10)
+    assert alice.endpoint.statistics()["sessions"] == 1
+    assert alice.heard(SessionClosed) == []
+    assert alice.endpoint.notify(bob.static.public, b"still there")
+
+
+def test_a_goodbye_ends_what_was_asked(wire: Wire, alice: Node, bob: Node) -> None:
+    bob.answers = False
+    alice.endpoint.request(bob.peer, b"one", wire.now)
+    wire.run(0.3)
+    request = alice.endpoint.request(bob.peer, b"two", wire.now)
+    alice.endpoint.close(bob.static.public)
+    wire.flush()
+    assert Expired(request) in alice.log
+    assert alice.heard(SessionClosed) == [SessionClosed(bob.static.public)]
+    assert alice.endpoint.session_with(bob.static.public) is None
+    assert alice.endpoint.next_timeout() == math.inf
+
+
+def test_everyone_with_a_session_can_be_told_at_once(
+    wire: Wire, alice: Node, bob: Node
+) -> None:
+    carol = Node(wire, "192.0.2.3", 3)
+    for friend in (bob, carol):
+        alice.endpoint.request(friend.peer, b"hi", wire.now)
+    wire.run(1)
+    alice.endpoint.notify_all(b"bye")
+    wire.run(1)
+    for friend in (bob, carol):
+        assert friend.heard(Noticed) == [Noticed(alice.static.public, b"bye")]
+
+
+def test_the_longest_idle_session_makes_room_for_another(
+    wire: Wire, alice: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overlay.endpoint.SESSIONS_MAX", 3)
+    friends = [Node(wire, f"203.0.113.{n}", 100 + n) for n in range(1, 6)]
+    for friend in friends:
+        alice.endpoint.request(friend.peer, b"hi", wire.now)
+        wire.run(1)
+    assert len(alice.answers_heard()) == 5
+    assert alice.endpoint.statistics()["sessions"] == 3
+    assert alice.endpoint.statistics()["sessions_dropped"] == 2
+    gone = [SessionClosed(friend.static.public) for friend in friends[:2]]
+    assert alice.heard(SessionClosed) == gone
+
+
+def test_half_open_handshakes_are_bounded_and_end(
+    wire: Wire, alice: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overlay.responder.HALF_OPEN_MAX", 5)
+    wire.lose = lambda datagram, *_: datagram[0] == 0x0B
+    for number in range(8):
+        stranger = Node(wire, f"203.0.113.{number}", 100 + number)
+        stranger.endpoint.request(Peer(alice.address), b"hi", wire.now)
+    wire.run(0.3)
+    assert alice.endpoint.statistics()["handshakes_half_open"] == 5
+    assert alice.endpoint.statistics()["handshakes_half_open_dropped"] == 3
+    wire.lose = lambda *_: True
+    wire.run(10)
+    assert alice.endpoint.statistics()["handshakes_half_open"] == 0

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from overlay import index as index_module
+from overlay.envelope import ENVELOPE_BYTES_MAX
 from overlay.index import CLAIM_TTL_S, CLOCK_SKEW_S_MAX, Index
-from overlay.messages import ENVELOPE_BYTES_MAX, Value, encode_body
+from overlay.messages import Value, encode_body
 from overlay.records import Claim, Presence, id_key, name_key
 from tests.overlay.samples import NOW, claim, contact, descriptor, identity, presence
 

@@ -230,6 +230,15 @@ def test_a_value_is_not_waited_for_when_nobody_else_was_asked() -> None:
     assert search.ended().outcome is Outcome.FOUND
 
 
+def test_with_a_value_in_hand_nobody_else_is_asked() -> None:
+    search = at_owners()
+    search.wait(0.18)
+    search.answer(FOUND)
+    search.wait(1)
+    assert search.ended().finished_at == pytest.approx(NOW + 0.23, abs=1e-6)
+    assert len(search.asked) == 3
+
+
 def test_answers_after_the_end_are_ignored() -> None:
     search = at_owners()
     search.wait(0.2)
@@ -299,6 +308,13 @@ def test_four_of_eight_owners_do_not_suffice() -> None:
     while search.out:
         search.fail()
     assert search.ended().outcome is Outcome.UNREACHABLE
+
+
+def test_where_views_differ_five_suffice_however_many_are_named() -> None:
+    search = at_owners()
+    for number in range(5):
+        search.answer(NotFound((contact(200 + number),)))
+    assert search.ended().outcome is Outcome.NOT_FOUND
 
 
 @pytest.mark.parametrize(("owners", "needed"), [(1, 1), (2, 2), (3, 2), (4, 3), (7, 4)])

@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from overlay import roster as roster_module
 from overlay.ask import Ask, Peer
-from overlay.members import DESCRIPTORS_MAX, TABLES_MAX, Members, MembersTiming
+from overlay.envelope import ENVELOPE_BYTES_MAX
+from overlay.members import DESCRIPTORS_MAX, TABLES_MAX, Members
 from overlay.messages import (
-    ENVELOPE_BYTES_MAX,
     Announce,
     Busy,
     Done,
@@ -28,6 +28,7 @@ from overlay.messages import (
 )
 from overlay.records import Descriptor, read_descriptor
 from overlay.roster import MemberJoined, MemberLost, MemberState
+from overlay.timing import MembersTiming
 from tests.overlay.samples import (
     NOW,
     address,

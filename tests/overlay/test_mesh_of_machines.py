@@ -6,8 +6,8 @@ import pytest
 
 from nat.address import Address
 from overlay.lookup import AnswerKind, Outcome
-from overlay.members import MembersTiming
 from overlay.records import id_key, name_key
+from overlay.timing import MembersTiming
 from tests.overlay.mesh_of_machines import RTT_S, Mesh, Supernode
 from tests.overlay.samples import NOW, claim, identity, presence
 

@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 
 from nat.address import Address
 from nat.errors import WireError
-from overlay.messages import (
+from overlay.envelope import (
     ENVELOPE_BYTES_MAX,
+    Envelope,
+    EnvelopeKind,
+    decode_envelope,
+    encode_envelope,
+)
+from overlay.messages import (
     PAYLOAD_BYTES_MAX,
     Announce,
     Answer,
@@ -22,8 +28,6 @@ from overlay.messages import (
     Contact,
     Deliver,
     Done,
-    Envelope,
-    EnvelopeKind,
     GetSupernodes,
     Goodbye,
     Introduce,
@@ -47,11 +51,9 @@ from overlay.messages import (
     Supernodes,
     Value,
     decode_answer,
-    decode_envelope,
     decode_notice,
     decode_request,
     encode_body,
-    encode_envelope,
 )
 from tests.golden import read_golden
 
