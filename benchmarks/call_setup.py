@@ -18,7 +18,9 @@ from functools import partial
 
 import trio
 
-from overlay.service import CallHandle, CallState, Node
+from overlay.call_state import CallState
+from overlay.handles import CallHandle
+from overlay.service import Node
 from tests.scenarios.calling import Answering
 from tests.scenarios.network import open_network
 from tests.vnet import Internet

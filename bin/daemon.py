@@ -34,7 +34,9 @@ from overlay.errors import NoSupernode
 from overlay.identity import Identity, short_id
 from overlay.keyfile import KeyfileInvalid, KeyfileTooOpen, load_or_create
 from overlay.names import check_name
-from overlay.service import NodeSettings, SupernodeMode, open_node
+from overlay.node_events import SupernodeMode
+from overlay.service import open_node
+from overlay.settings import NodeSettings
 
 __all__ = ["load_identity", "open_daemon", "run_daemon", "serve_calls"]
 

@@ -17,7 +17,7 @@ from bin.reports import (
 from overlay import errors as overlay_errors
 from overlay.call_messages import EndReason
 from overlay.names import format_key
-from overlay.service import Found, HomeInfo, Pinged, Step, SupernodeInfo
+from overlay.views import Found, HomeInfo, Pinged, Step, SupernodeInfo
 
 __all__ = [
     "describe_end",

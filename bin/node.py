@@ -13,17 +13,10 @@ import trio
 
 from nat.address import Address
 from overlay.call_messages import EndReason
+from overlay.call_state import CallState
 from overlay.identity import Identity
-from overlay.service import (
-    CallState,
-    Found,
-    NodeEvent,
-    NodeStatus,
-    PathReport,
-    Pinged,
-    Step,
-    SupernodeInfo,
-)
+from overlay.told import NodeEvent
+from overlay.views import Found, NodeStatus, PathReport, Pinged, Step, SupernodeInfo
 
 __all__ = ["Line", "Node"]
 

@@ -29,17 +29,16 @@ from bin.requests import Audio
 from bin.settings import Answering
 from bin.sound import notices_of, open_devices
 from bin.talk import Talk
+from overlay.call_state import CallState
 from overlay.names import format_key
-from overlay.service import (
+from overlay.node_events import Ready, RoleChanged
+from overlay.told import (
     CallChanged,
     CallIncoming,
-    CallState,
     HomeFound,
     HomeLost,
     NodeEvent,
     PathChanged,
-    Ready,
-    RoleChanged,
 )
 
 __all__ = ["Answers", "Placing", "Switchboard", "open_switchboard"]

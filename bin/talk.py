@@ -16,7 +16,7 @@ from bin.errors import Problem, ProgramError, problem_of
 from bin.node import Line
 from bin.reports import AudioReport
 from bin.sound import Devices, describe_audio
-from overlay.service import CallState
+from overlay.call_state import CallState
 
 if TYPE_CHECKING:
     from media.voice import Voice

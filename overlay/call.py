@@ -17,12 +17,10 @@ datagrams by routes; the owner (`overlay.calls`) carries all three.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Hashable, Sequence
 from typing import Final
 
-from nat.candidate import Candidate
 from nat.errors import WireError
 from nat.paths import (
     PathAdded,
@@ -31,7 +29,6 @@ from nat.paths import (
     PathLost,
     PathReport,
     Paths,
-    PathState,
     ProbingBegan,
     Relayed,
     Route,
@@ -60,6 +57,7 @@ from overlay.call_state import (
     Signalled,
     Timeline,
 )
+from overlay.disclosure import Disclosure
 from overlay.exchange import AnswerReceived, RequestReceived
 from overlay.line import Line
 from overlay.meeting import Meeting
@@ -75,8 +73,6 @@ NO_PATH_S: Final = 10.0
 # After accepting: neither a relay nor a direct path works.
 LOST_S: Final = 10.0
 # Nothing heard by any path; consent would end after 30 s (RFC 7675).
-PUNCHES_MAX: Final = 4
-# In one call: the other end names whom we probe, and may change its network meanwhile.
 LINGER_S: Final = 5.0
 # Who ends a call says so until it is answered, or as long as any request is repeated.
 LISTEN_S: Final = 2.0
@@ -107,7 +103,9 @@ class Call:
         self.paths: Paths | None = None
         self.is_contact: Final = is_contact
         self._ours = ours
-        self._may_disclose = is_contact and not relay_only
+        self.disclosure: Final = Disclosure(
+            ours.candidates, allowed=is_contact and not relay_only
+        )
         self._state = state
         self._line: Line | None = None
         self._home: Peer | None = None
@@ -121,7 +119,6 @@ class Call:
         self._datagrams: list[tuple[Route, bytes]] = []
         self._events: list[CallEvent] = []
         self._refused = 0
-        self._punches_left = PUNCHES_MAX
         self._over = False
         self._check_name = ""
 
@@ -178,10 +175,8 @@ class Call:
 
     def send_media(self, payload: bytes, now: float) -> bool:
         """Send a piece of media by the chosen path; False if there is none yet."""
-        if self.paths is None or self._line is None:
-            return False
-        routes = self.paths.media_routes()
-        if not routes or self._state is not CallState.CONNECTED:
+        routes = self.paths.media_routes() if self.paths else ()
+        if self._line is None or not routes or self._state is not CallState.CONNECTED:
             return False
         if (datagram := self._line.seal_media(payload)) is None:
             return False
@@ -241,7 +236,7 @@ class Call:
         if now >= self._no_path_at:
             self.end(EndReason.NO_RELAY, now)
         if now >= self._lost_at:
-            if any(report.state is PathState.UP for report in self.path_reports()):
+            if self._proven and self.purpose is Purpose.VOICE:
                 self._heard(now)  # nobody speaks, but the other end is there
             else:
                 self.end(EndReason.LOST, now)
@@ -315,27 +310,13 @@ class Call:
         if self._line is not None:
             self._line.exchange.request(encode_call_body(request), now)
 
-    def _disclosed(self) -> tuple[str, ...]:
-        """Give our addresses, if the other end may know them."""
-        if not self._may_disclose:
-            return ()
-        return tuple(candidate.format() for candidate in self._ours.candidates())
-
     def _punch(self, candidates: Sequence[str], now: float) -> None:
         """Try the other end's addresses; that shows it ours."""
-        if not self._may_disclose or self.paths is None or not candidates:
-            return
-        if not self._punches_left:
-            self._refused += 1
-            return
-        self._punches_left -= 1
-        readable = list[Candidate]()
-        for text in candidates:
-            with contextlib.suppress(WireError):
-                readable.append(Candidate.parse(text))
-        self.timeline.mark("punching", now)
-        self.paths.punch(readable, now)
-        self._settle_paths(now)
+        to_try = self.disclosure.to_try(candidates)
+        if to_try and self.paths is not None:
+            self.timeline.mark("punching", now)
+            self.paths.punch(to_try, now)
+            self._settle_paths(now)
 
     def _channel_on(self, relay_static: bytes) -> bytes:
         assert self._line is not None
@@ -346,11 +327,8 @@ class Call:
         credentials = self._line.credentials()
         ours, theirs = credentials.our_fragment, credentials.their_fragment
         self._check_name = f"{ours}:{theirs}"
-        self.paths = Paths(
-            credentials,
-            controlling=controlling,
-            random_bytes=self._ours.local.random_bytes,
-        )
+        draw = self._ours.local.random_bytes
+        self.paths = Paths(credentials, controlling=controlling, random_bytes=draw)
 
     # -- inside ------------------------------------------------------------------------
 
@@ -397,8 +375,8 @@ class Call:
                     decode_call_answer(event.body)
             except WireError:
                 self._refused += 1
-        told = self.ended_by_us and self._line.open and not exchange.requests_under_way
-        if told and self._state is CallState.ENDED:
+        over = self._state is CallState.ENDED and self.ended_by_us and self._line.open
+        if over and not exchange.requests_under_way:
             self._forget_at = now
 
     def _seal_exchange(self) -> None:

@@ -15,10 +15,8 @@ to have moved is asked for new keys where it seems to be. Sans-IO.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from nat.address import Address
 from nat.errors import WireError
@@ -50,11 +48,9 @@ from overlay.noise import KeyPair, Pattern
 from overlay.responder import Arrival, Responder
 from overlay.seal import header_of
 from overlay.session import Keys, Session, SessionState
+from overlay.session_table import SessionTable
 
 __all__ = ["Endpoint"]
-
-SESSIONS_MAX: Final = 4_096
-# A home's 750 leaves, the supernodes it probes and stores with, callers passing by.
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +87,8 @@ class Endpoint:
         )
         self._responder = Responder(self._local)
         self._anonymous = AnonymousQuestions(self._local)
-        self._sessions: dict[Session, set[int]] = {}
-        self._by_static: dict[bytes, Session] = {}
+        self._sessions = SessionTable()
         self._proven: dict[Session, Address | None] = {}
-        self._by_index: dict[int, Session] = {}
         self._owed: list[_Owed] = []
         self._answers: dict[int, bytes] = {}
         self._requests: dict[tuple[Session, int], int] = {}
@@ -116,13 +110,11 @@ class Endpoint:
 
     def owns(self, index: int) -> bool:
         """Whether datagrams with this index are for a session here."""
-        return index in self._by_index or index in self._anonymous
+        return self._sessions.with_index(index) is not None or index in self._anonymous
 
     def session_with(self, static: bytes) -> Session | None:
         """Give the open session with a peer, if there is one."""
-        session = self._by_static.get(static)
-        is_open = session is not None and session.state is SessionState.OPEN
-        return session if is_open else None
+        return self._sessions.open_with(static)
 
     def request(self, peer: Peer, body: bytes, now: float) -> int:
         """Ask a peer, over a new session if need be; gives the request's id.
@@ -157,22 +149,23 @@ class Endpoint:
             envelope = Envelope(EnvelopeKind.ANSWER, 0, body)
             self._answers[question.number] = encode_envelope(envelope)
             return
-        session = self._by_static.get(question.static)
+        session = self._sessions.with_static(question.static)
         if session is not None:
             session.exchange.answer(question.number, body)
             self._touch(session)
 
     def close(self, static: bytes) -> None:
         """End the session with a peer: it said goodbye, or broke the rules."""
-        session = self._by_static.get(static)
+        session = self._sessions.with_static(static)
         if session is not None:
             session.close()
             self._touch(session)
 
     def notify_all(self, body: bytes) -> None:
         """Say something to everyone we have a session with."""
-        for static in tuple(self._by_static):
-            self.notify(static, body)
+        for session in self._sessions:
+            if session.static is not None:
+                self.notify(session.static, body)
 
     def statistics(self) -> dict[str, int]:
         """Give the counts of what was dropped and why, and of what there is."""
@@ -247,7 +240,7 @@ class Endpoint:
 
     def _receive_sealed(self, datagram: bytes, source: Address, now: float) -> None:
         _, index, _ = header_of(datagram)
-        session = self._by_index.get(index)
+        session = self._sessions.with_index(index)
         if session is None:
             raise WireError("a datagram for a session that is gone")
         moved = session.receive_sealed(datagram, index, source, now)
@@ -270,15 +263,15 @@ class Endpoint:
             if asked_at == source:
                 self._gate.validate(source, now)
             return
-        session = self._by_index.get(index)
+        session = self._sessions.with_index(index)
         if session is None:
             raise WireError("an answer to a handshake that is over")
         was_known = session.static is not None
         if session.receive_response(datagram, message, source, now) is not None:
             if source == session.proven:
                 self._gate.validate(source, now)
-            if not was_known and session.static is not None:
-                self._by_static[session.static] = session
+            if not was_known:
+                self._sessions.name(session)
         self._touch(session)
 
     def _welcome(self, arrival: Arrival, now: float) -> None:
@@ -335,30 +328,25 @@ class Endpoint:
     def _session_for(self, peer: Peer, now: float) -> Session:
         if peer.static is not None:
             return self._session_with(peer.static, peer.address, now)
-        for session in self._sessions:
-            # Not one that somebody opened in that address's name.
-            is_theirs = session.static is None or session.proven == peer.address
-            if is_theirs and session.address == peer.address:
-                return session
-        return self._new_session(peer.address, None, now)
+        known = self._sessions.at(peer.address)
+        return known or self._new_session(peer.address, None, now)
 
     def _session_with(self, static: bytes, address: Address, now: float) -> Session:
-        known = self._by_static.get(static)
+        known = self._sessions.with_static(static)
         return known or self._new_session(address, static, now)
 
     def _new_session(
         self, address: Address, static: bytes | None, now: float
     ) -> Session:
-        if len(self._sessions) >= SESSIONS_MAX:
-            idle = min(self._sessions, key=lambda held: (held.confirmed, held.used_at))
+        idle = self._sessions.idlest()
+        if idle is not None:
             idle.close()
             self._touch(idle)
             self._sessions_dropped += 1
         number = int.from_bytes(self._random_bytes(4), "little")
         session = Session(address, static, self._new_dial, number, now)
-        self._sessions[session] = set()
-        if static is not None:
-            self._by_static[static] = session
+        self._sessions.add(session)
+        self._sessions.name(session)
         return session
 
     def _new_dial(self, static: bytes | None, request: bytes | None) -> Dial:
@@ -371,29 +359,12 @@ class Endpoint:
         """Bring the tables up to date after anything happened to a session."""
         self._unsent[session] = None
         self._collect(session)
-        self._reindex(session)
+        self._sessions.update(session)
         self._deadlines.set(session, session.next_timeout())
         if session.state is SessionState.CLOSED:
-            self._remove(session)
-
-    def _reindex(self, session: Session) -> None:
-        indexes = session.indexes()
-        before = self._sessions.get(session, set())
-        for gone in before - indexes:
-            del self._by_index[gone]
-        self._by_index.update(dict.fromkeys(indexes - before, session))
-        if session in self._sessions:
-            self._sessions[session] = indexes
-
-    def _remove(self, session: Session) -> None:
-        if self._sessions.pop(session, None) is None:
-            return
-        self._deadlines.set(session, math.inf)
-        self._proven.pop(session, None)
-        static = session.static
-        if static is not None and self._by_static.get(static) is session:
-            del self._by_static[static]
-            self._events.append(SessionClosed(static))
+            self._proven.pop(session, None)
+            if self._sessions.remove(session) and session.static is not None:
+                self._events.append(SessionClosed(session.static))
 
     def _collect(self, session: Session) -> None:
         """Turn what happened to a session into events of ours."""

@@ -51,7 +51,7 @@ class InvalidPeerName(OverlayError):
 
     code = "501"
     title = "Not a peer's name"
-    next_step = "Use a name (alice), an id (alice-k7m3-q9xt-2b5f) or a koe: link."
+    next_step = "Use a name (alice), an id (alice-k7m3-q9xt-2b5z) or a koe: link."
 
 
 class PeerNotFound(OverlayError):

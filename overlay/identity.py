@@ -8,7 +8,7 @@ Every signature is over `domain || payload`, where the domain names the kind of 
 and ends with a zero byte (`b"koe/1/presence\\0"`), so that no record can be passed off
 as one of another kind.
 
-The *short id* is what people read: `k7m3-q9xt-2b5f`, 60 bits as twelve characters of
+The *short id* is what people read: `k7m3-q9xt-2b5z`, 60 bits as twelve characters of
 the alphabet `0123456789abcdefghjkmnpqrstvwxyz` (digits and lower-case letters without
 i, l, o and u; each stands for its place, 0..31):
 
@@ -127,7 +127,7 @@ def parse_short_id(text: str) -> ShortId:
     """
     plain = text.strip().lower().translate(LOOKALIKES)
     if len(plain) != SHORT_ID_CHARACTERS or not set(plain) <= set(ALPHABET):
-        raise ValueError(f"{text!r}: expected a short id such as k7m3-q9xt-2b5f")
+        raise ValueError(f"{text!r}: expected a short id such as k7m3-q9xt-2b5z")
     if _evaluate([ALPHABET.index(character) for character in plain]) != 0:
         raise ValueError(f"{text!r} is mistyped: its last character does not fit")
     return _grouped(plain)

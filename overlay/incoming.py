@@ -84,7 +84,7 @@ class IncomingCall(Call):
         """Accept the call."""
         if self._state is CallState.RINGING:
             self._unanswered_at = math.inf
-            self._say(Accept(self._disclosed()), now)
+            self._say(Accept(self.disclosure.ours()), now)
             self._connect(now)
 
     def refuse(self, now: float) -> None:

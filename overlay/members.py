@@ -57,7 +57,7 @@ from overlay.roster import (
 )
 from overlay.timing import MembersTiming
 
-__all__ = ["MemberInfo", "Members", "MembersStatistics"]
+__all__ = ["Members", "MembersStatistics"]
 
 DESCRIPTORS_MAX: Final = 5
 # In one message: five of the longest (200 bytes) fit in a body, six would not.
@@ -67,17 +67,6 @@ TABLES_MAX: Final = 8
 # Paged through at once: a newcomer asks all its seeds, one of which may lie.
 RING_START: Final = bytes(8)
 _GREETED: Final = (MemberState.HEARD_OF, MemberState.DEAD)
-
-
-@dataclass(frozen=True, slots=True)
-class MemberInfo:
-    """What is known of another supernode. `load` 1 = full; None = not known yet."""
-
-    descriptor: Descriptor
-    state: MemberState
-    rtt_s: float | None
-    load: float | None
-    heard_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +166,9 @@ class Members:
         found = self._roster.find(static)
         return None if found is None else found.descriptor
 
-    def infos(self) -> tuple[MemberInfo, ...]:
+    def others(self) -> tuple[Member, ...]:
         """Give what is known of all others."""
-        return tuple(
-            MemberInfo(
-                member.descriptor,
-                member.state,
-                member.rtt_s,
-                member.load,
-                member.heard_at,
-            )
-            for member in self._roster.members()
-        )
+        return self._roster.members()
 
     def statistics(self) -> MembersStatistics:
         """Give the counts."""

@@ -91,11 +91,7 @@ class NodeMachine:
         network = network_id(config.network_name)
         self.gate: Final = Gate()
         self.endpoint: Final = Endpoint(
-            config.identity.dh,
-            network,
-            self.gate,
-            config.random_bytes,
-            may_be_early,
+            config.identity.dh, network, self.gate, config.random_bytes, may_be_early
         )
         self._local = Local(
             config.identity.dh,
@@ -111,12 +107,7 @@ class NodeMachine:
         )
         self.station: Final = Station(config, self._records)
         self._phone = Phone(
-            config,
-            self._local,
-            self._records,
-            self.station,
-            self.endpoint,
-            self.gate,
+            config, self._local, self._records, self.station, self.endpoint, self.gate
         )
         self.calls: Final = self._phone.calls
         self._searches = Searches(config.random_bytes)

@@ -199,8 +199,8 @@ class OutgoingCall(Call):
             case Accept(candidates) if self._state is CallState.RINGING:
                 self._give_up_at = math.inf
                 self._connect(now)
-                if candidates and self._may_disclose:
-                    self._say(Candidates(self._disclosed()), now)
+                if candidates and self.disclosure.allowed:
+                    self._say(Candidates(self.disclosure.ours()), now)
                     self._punch(candidates, now)
             case _:
                 super()._request(request, now)

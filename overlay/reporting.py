@@ -87,7 +87,7 @@ def _supernode_info(
             state, rtt_s = "this node", 0.0
             load = machine.supernode.registry.load
             keys_held = len(machine.supernode.index.keys())
-        for info in machine.supernode.members.infos():
+        for info in machine.supernode.members.others():
             if info.descriptor.dh_public == descriptor.dh_public:
                 state, rtt_s, load = info.state.value, info.rtt_s, info.load
     for home in machine.station.homes.homes if machine.station.homes else ():

@@ -25,7 +25,7 @@ import trio
 
 from nat.network import DatagramSocket, Network
 from overlay.call import Call
-from overlay.call_messages import EndReason, Purpose
+from overlay.call_messages import Purpose
 from overlay.call_state import CallChanged as StateChanged
 from overlay.call_state import CallRoute, CallState
 from overlay.errors import (
@@ -51,7 +51,6 @@ from overlay.node_events import (
     Ready,
     Role,
     RoleChanged,
-    SupernodeMode,
     SurveyEnded,
 )
 from overlay.node_events import NodeEvent as MachineEvent
@@ -68,39 +67,14 @@ from overlay.told import (
 )
 from overlay.views import (
     Found,
-    HomeInfo,
     NodeStatus,
-    PathReport,
     Pinged,
     Step,
     SupernodeInfo,
     route_text,
 )
 
-__all__ = [
-    "CallChanged",
-    "CallHandle",
-    "CallIncoming",
-    "CallState",
-    "EndReason",
-    "Found",
-    "HomeFound",
-    "HomeInfo",
-    "HomeLost",
-    "Node",
-    "NodeEvent",
-    "NodeSettings",
-    "NodeStatus",
-    "PathChanged",
-    "PathReport",
-    "Pinged",
-    "Ready",
-    "RoleChanged",
-    "Step",
-    "SupernodeInfo",
-    "SupernodeMode",
-    "open_node",
-]
+__all__ = ["Node", "open_node"]
 
 HANDLES_MAX: Final = 64
 # Calls held after their end, for whoever asks how they went.

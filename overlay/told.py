@@ -16,8 +16,6 @@ __all__ = [
     "HomeLost",
     "NodeEvent",
     "PathChanged",
-    "Ready",
-    "RoleChanged",
 ]
 
 

@@ -14,18 +14,16 @@ import trio
 
 from nat.address import Address
 from overlay.call_messages import EndReason
+from overlay.call_state import CallState
 from overlay.errors import NoSuchCall, PeerNotFound
+from overlay.handles import CallHandle
 from overlay.identity import Identity, short_id
 from overlay.messages import Contact
 from overlay.records import Presence
-from overlay.service import (
-    CallChanged,
-    CallHandle,
-    CallIncoming,
-    CallState,
+from overlay.told import CallChanged, CallIncoming, NodeEvent
+from overlay.views import (
     Found,
     HomeInfo,
-    NodeEvent,
     NodeStatus,
     PathReport,
     Pinged,

@@ -13,7 +13,7 @@ from bin.errors import Exit
 from bin.settings import Answering, Settings
 from media.errors import NoDevice
 from overlay.call_messages import EndReason
-from overlay.service import CallState
+from overlay.call_state import CallState
 from tests.bin.as_user import meanwhile, run, wait_until
 from tests.bin.daemon_fixture import ThreadedDaemon, run_in_thread
 from tests.bin.fake_node import FakeNode

@@ -21,7 +21,7 @@ from bin.places import Places
 from bin.reports import CallReport, FoundReport, StatusReport
 from bin.requests import CallParams, PeerParams, WhichCall
 from overlay.call_messages import EndReason
-from overlay.service import CallState
+from overlay.call_state import CallState
 from tests.bin.daemon_fixture import open_fake_daemon
 from tests.bin.fake_node import FakeNode
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from overlay.call_messages import EndReason
+from overlay.call_state import CallState
 from overlay.errors import NoSuchCall, PeerNotFound
-from overlay.service import CallChanged, CallIncoming, CallState
+from overlay.told import CallChanged, CallIncoming
 from tests.bin.fake_node import FakeNode
 
 

@@ -24,7 +24,7 @@ from bin.requests import (
 from bin.settings import Answering
 from bin.switchboard import Answers, Switchboard
 from overlay.call_messages import EndReason
-from overlay.service import CallState
+from overlay.call_state import CallState
 from tests.bin.daemon_fixture import open_fake_daemon
 from tests.bin.fake_node import HOME, FakeNode, identity_of
 

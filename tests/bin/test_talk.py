@@ -15,7 +15,7 @@ from bin.sound import open_devices
 from bin.talk import Talk
 from media.errors import DeviceError
 from overlay.call_messages import EndReason
-from overlay.service import CallState
+from overlay.call_state import CallState
 from tests.bin.fake_node import FakeLine, FakeNode
 
 SILENT = Audio("null", "null")

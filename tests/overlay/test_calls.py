@@ -131,7 +131,7 @@ def test_one_side_asking_for_relays_only_is_enough(who: str) -> None:
     call = alice.call(bob, relay_only=who == "caller")
     world.run_until(lambda: bob.incoming)
     if who == "callee":
-        bob.incoming[0]._may_disclose = False
+        bob.incoming[0].disclosure.allowed = False
     bob.answer(bob.incoming[0])
     world.run(5)
     for each in (call, bob.incoming[0]):
@@ -327,6 +327,15 @@ def test_pings_are_answered_by_themselves_but_only_so_many() -> None:
     states = [ping.state for ping in pings]
     assert states.count(CallState.CONNECTED) == PINGS_MAX
     assert reasons(*pings).count(EndReason.BUSY) == 1
+
+
+def test_a_ping_that_nobody_hangs_up_ends_after_ten_seconds() -> None:
+    world, _, (alice, bob) = network(3, 2)
+    ping = alice.call(bob, purpose=Purpose.PING)
+    world.run(9)
+    assert in_state(ping, CallState.CONNECTED)
+    world.run(3)
+    assert reasons(ping, bob.incoming[0]) == [EndReason.LOST] * 2
 
 
 def test_no_more_calls_are_placed_than_there_is_room_for() -> None:

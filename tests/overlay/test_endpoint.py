@@ -445,7 +445,7 @@ def test_everyone_with_a_session_can_be_told_at_once(
 def test_the_longest_idle_session_makes_room_for_another(
     wire: Wire, alice: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("overlay.endpoint.SESSIONS_MAX", 3)
+    monkeypatch.setattr("overlay.session_table.SESSIONS_MAX", 3)
     friends = [Node(wire, f"203.0.113.{n}", 100 + n) for n in range(1, 6)]
     for friend in friends:
         alice.endpoint.request(friend.peer, b"hi", wire.now)

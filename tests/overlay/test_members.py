@@ -104,7 +104,7 @@ class View:
         public_key = identity(number).public_key
         states = [
             info.state
-            for info in self.members.infos()
+            for info in self.members.others()
             if info.descriptor.public_key == public_key
         ]
         return states[0]
@@ -142,7 +142,7 @@ def test_a_table_is_asked_for_page_by_page() -> None:
     assert following.request == GetSupernodes(b"\x80" * 8)
     view.answer(following, page(3))
     assert view.asked(GetSupernodes) == []
-    assert len(view.members.infos()) == 3
+    assert len(view.members.others()) == 3
 
 
 def test_a_table_that_goes_in_circles_is_left() -> None:
@@ -301,7 +301,7 @@ def test_an_answer_to_a_probe_tells_round_trip_and_load() -> None:
     view.wait(1)
     (probe,) = view.asked(Ping)
     view.answer(probe, PONG)
-    (info,) = view.members.infos()
+    (info,) = view.members.others()
     assert (info.rtt_s, info.load, info.heard_at) == (0.08, 0.5, NOW + 1)
 
 
@@ -526,14 +526,14 @@ class UnderGossip(RuleBasedStateMachine):
 
     @invariant()
     def no_descriptor_goes_back_to_a_lower_incarnation(self) -> None:
-        descriptors = [info.descriptor for info in self.view.members.infos()]
+        descriptors = [info.descriptor for info in self.view.members.others()]
         for each in (*descriptors, self.view.members.descriptor):
             assert each.incarnation >= self.highest.get(each.public_key, 0)
             self.highest[each.public_key] = each.incarnation
 
     @invariant()
     def the_limits_hold(self) -> None:
-        assert len(self.view.members.infos()) < LIMIT
+        assert len(self.view.members.others()) < LIMIT
         assert len(self.view.members.ring) <= LIMIT
         assert len(self.view.asked(GetSupernodes)) <= TABLES_MAX
 
@@ -541,12 +541,12 @@ class UnderGossip(RuleBasedStateMachine):
     def the_ring_is_us_and_the_living(self) -> None:
         alive = {
             info.descriptor.dh_public
-            for info in self.view.members.infos()
+            for info in self.view.members.others()
             if info.state is MemberState.ALIVE
         }
         ring = {seat.static: seat.address for seat in self.view.members.ring}
         assert set(ring) == alive | {identity(US).dh_public}
-        for info in self.view.members.infos():
+        for info in self.view.members.others():
             if info.state is MemberState.ALIVE:
                 assert ring[info.descriptor.dh_public] == info.descriptor.address
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import trio
 
-from overlay.service import CallHandle, CallIncoming, CallState, Node
+from overlay.call_state import CallState
+from overlay.handles import CallHandle
+from overlay.service import Node
+from overlay.told import CallIncoming
 
 __all__ = ["Answering", "connect"]
 

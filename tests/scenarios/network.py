@@ -9,7 +9,9 @@ import trio
 
 from nat.address import Address
 from overlay.identity import Identity
-from overlay.service import Node, NodeSettings, SupernodeMode, open_node
+from overlay.node_events import SupernodeMode
+from overlay.service import Node, open_node
+from overlay.settings import NodeSettings
 from tests.vnet import Host, Internet
 
 __all__ = ["Network", "open_network"]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import trio
 
+from overlay.call_messages import EndReason
+from overlay.call_state import CallState
 from overlay.errors import InvalidPeerName, NotOnline, PeerNotFound
-from overlay.service import CallHandle, CallState, EndReason, SupernodeMode
+from overlay.handles import CallHandle
+from overlay.node_events import SupernodeMode
 from tests.scenarios.calling import Answering, connect
 from tests.scenarios.network import open_network
 from tests.vnet import Internet, simulate

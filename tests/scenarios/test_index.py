@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from overlay.service import SupernodeMode
+from overlay.node_events import SupernodeMode
 from tests.scenarios.network import open_network
 from tests.vnet import Internet, simulate
 
