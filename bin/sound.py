@@ -47,9 +47,13 @@ async def load_voice() -> None:
 
 
 @asynccontextmanager
-async def open_devices(audio: Audio) -> AsyncIterator[Devices]:
+async def open_devices(
+    audio: Audio, *, silence_will_do: bool = True
+) -> AsyncIterator[Devices]:
     """Open microphone and speaker.
 
+    Without a sound card the defaults are silence, unless that will not do: then a
+    missing microphone is an error, and a missing speaker where nothing is recorded.
     Raises `ProgramError` 805 for a spec that means nothing, and the errors of `media`
     for what cannot be had.
     """
@@ -62,8 +66,16 @@ async def open_devices(audio: Audio) -> AsyncIterator[Devices]:
         return open_speaker(spec, record=audio.record)
 
     async with AsyncExitStack() as stack:
-        microphone = await _open(stack, open_microphone, audio.microphone, notices)
-        speaker = await _open(stack, opened_speaker, audio.speaker, notices)
+        microphone = await _open(
+            stack,
+            open_microphone,
+            audio.microphone,
+            notices if silence_will_do else None,
+        )
+        speaker_may_miss = silence_will_do or audio.record is not None
+        speaker = await _open(
+            stack, opened_speaker, audio.speaker, notices if speaker_may_miss else None
+        )
         yield Devices(audio, microphone, speaker, tuple(notices))
 
 
@@ -71,7 +83,7 @@ async def _open(
     stack: AsyncExitStack,
     open_device: Callable[[str], AbstractAsyncContextManager[Device]],
     spec: str,
-    notices: list[NoticeReport],
+    notices: list[NoticeReport] | None,
 ) -> Device:
     from media.errors import DeviceFailed, NoDevice, PortAudioMissing
 
@@ -80,7 +92,7 @@ async def _open(
     except ValueError as error:
         raise ProgramError.of("805", str(error)) from None
     except (DeviceFailed, NoDevice, PortAudioMissing) as error:
-        if spec != "default":
+        if spec != "default" or notices is None:
             raise
         problem = problem_of(error)
         cause = f"{problem.cause}; silence takes its place"

@@ -219,6 +219,7 @@ class Call:
         if route is not None and self.paths is not None:
             self.timeline.mark("relay_joined", now)
             self.paths.add_relay(route, now)
+            self.paths.handle_timeout(now)  # its first check is due at once
             self._settle_paths(now)
 
     def failed(self, tag: Hashable, now: float) -> None:

@@ -45,6 +45,8 @@ ASKED_MAX: Final = 256
 # Requests under way: as many as a home has registrations to refresh at once.
 HEARD_MAX: Final = 256
 # Requests remembered to answer repetitions: more than one peer may have under way.
+HEARD_S: Final = 2 * GIVE_UP_S
+# They are not repeated for longer, so their answers need not be kept for longer.
 RTT_GAIN: Final = 1 / 8
 # RFC 6298.
 
@@ -95,6 +97,12 @@ class _Asked:
     tries: int = 1
 
 
+@dataclass(slots=True)
+class _Heard:
+    forget_at: float
+    answer: bytes | None = None
+
+
 class Exchange:
     """One side of the exchange with one peer; lives as long as the two know each other.
 
@@ -104,7 +112,7 @@ class Exchange:
     def __init__(self, first_number: int) -> None:
         self._next_number = first_number % 2**32
         self._asked: dict[int, _Asked] = {}
-        self._heard: OrderedDict[int, bytes | None] = OrderedDict()
+        self._heard: OrderedDict[int, _Heard] = OrderedDict()
         self._rtt_s: float | None = None
         self._to_send: list[Envelope] = []
         self._events: list[ExchangeEvent] = []
@@ -146,15 +154,16 @@ class Exchange:
 
     def answer(self, number: int, body: bytes) -> None:
         """Answer a request that was received; the first answer stands."""
-        if self._heard.get(number, b"") is None:
-            self._heard[number] = body
+        heard = self._heard.get(number)
+        if heard is not None and heard.answer is None:
+            heard.answer = body
             self._to_send.append(Envelope(EnvelopeKind.ANSWER, number, body))
 
     def receive(self, envelope: Envelope, now: float) -> None:
         """Take an envelope from the peer."""
         match envelope.kind:
             case EnvelopeKind.REQUEST:
-                self._hear_request(envelope)
+                self._hear_request(envelope, now)
             case EnvelopeKind.ANSWER:
                 self._hear_answer(envelope, now)
             case EnvelopeKind.NOTICE:
@@ -174,6 +183,7 @@ class Exchange:
 
     def handle_timeout(self, now: float) -> None:
         """Repeat what is due and give up what is over."""
+        self._forget_heard(now)
         for number, asked in list(self._asked.items()):
             if now >= asked.expires_at:
                 del self._asked[number]
@@ -206,18 +216,23 @@ class Exchange:
             return FIRST_RETRY_S
         return max(2 * self._rtt_s, RETRY_MIN_S)
 
-    def _hear_request(self, envelope: Envelope) -> None:
-        known = self._heard.get(envelope.number, b"")
-        if envelope.number not in self._heard:
+    def _hear_request(self, envelope: Envelope, now: float) -> None:
+        self._forget_heard(now)
+        heard = self._heard.get(envelope.number)
+        if heard is None:
             if len(self._heard) >= HEARD_MAX:
                 self._heard.popitem(last=False)
-            self._heard[envelope.number] = None
+            self._heard[envelope.number] = _Heard(now + HEARD_S)
             self._events.append(RequestReceived(envelope.number, envelope.body))
             return
         self._repetitions_heard += 1
-        if known is not None:
-            answer = Envelope(EnvelopeKind.ANSWER, envelope.number, known)
+        if heard.answer is not None:
+            answer = Envelope(EnvelopeKind.ANSWER, envelope.number, heard.answer)
             self._to_send.append(answer)
+
+    def _forget_heard(self, now: float) -> None:
+        while self._heard and now >= next(iter(self._heard.values())).forget_at:
+            self._heard.popitem(last=False)
 
     def _hear_answer(self, envelope: Envelope, now: float) -> None:
         asked = self._asked.pop(envelope.number, None)

@@ -33,6 +33,7 @@ class MediaChannel(trio.abc.Channel[bytes]):
     def __init__(self, send: Callable[[bytes], bool]) -> None:
         self._send = send
         self._feed, self._received = trio.open_memory_channel[bytes](WAITING_MAX)
+        self._ended = False
         self.dropped = 0
 
     async def send(self, value: bytes) -> None:
@@ -43,6 +44,8 @@ class MediaChannel(trio.abc.Channel[bytes]):
         if len(value) > MEDIA_BYTES_MAX:
             raise ValueError(f"{len(value)} bytes of media, expected 1,000 at most")
         await trio.lowlevel.checkpoint()
+        if self._ended:
+            raise trio.ClosedResourceError("the call is over")
         if not self._send(value):
             self.dropped += 1
 
@@ -64,6 +67,7 @@ class MediaChannel(trio.abc.Channel[bytes]):
 
     def end(self) -> None:
         """The call is over: what waits can still be received."""
+        self._ended = True
         self._feed.close()
 
 

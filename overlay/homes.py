@@ -165,6 +165,9 @@ class Homes:
                 self._done_with(tag, now, hurry=True)
             case ("keepalive", Peer() as peer), Pong():
                 self._take_pong(peer, answer, rtt_s)
+                held = self._homes.get(peer.known_static)
+                if held is not None and held.registered and not answer.at_home:
+                    self._register(now)  # it was restarted, or took us for gone
             case ("register", Peer() as peer, bytes(publishing)), Registered():
                 self._take_registered(peer, answer, publishing)
             case ("register", Peer() as peer, _), Busy():
@@ -297,8 +300,7 @@ class Homes:
     def _take_pong(self, peer: Peer, pong: Pong, rtt_s: float) -> None:
         self._observe(pong.observed)
         static = peer.known_static
-        held = self._homes.get(static)
-        if held is not None:
+        if (held := self._homes.get(static)) is not None:
             smooth_s = held.rtt_s + RTT_GAIN * (rtt_s - held.rtt_s)
             self._homes[static] = replace(held, rtt_s=smooth_s, load=pong.load)
         elif pong.load < 1:
@@ -325,8 +327,8 @@ class Homes:
         presence = self._write_presence([home.peer for home in self.homes], now)
         self._publishing = presence
         for rank, home in enumerate(self.homes):
+            publishing = b"" if rank else presence
             request = Register(presence, self._claim, publish=rank == 0)
-            publishing = presence if request.publish else b""
             self._ask(home.peer, request, ("register", home.peer, publishing))
             self._plan_keepalive(home.static, now)
         self._deadlines.set("refresh", now + self._spread(self._timing.refresh_s))

@@ -48,14 +48,17 @@ class Listener:
         return cls(*trio.open_memory_channel[NodeEvent](EVENTS_MAX))
 
     def tell(self, event: NodeEvent) -> int:
-        """Hand in an event; gives how many older ones were dropped for it."""
+        """Hand in an event; gives how many were dropped: older ones, or this."""
         try:
             self.feed.send_nowait(event)
         except trio.WouldBlock:
             self.events.receive_nowait()
             self.feed.send_nowait(event)
-            return 1
-        return 0
+        except trio.BrokenResourceError:  # who listened has closed its end
+            pass
+        else:
+            return 0
+        return 1
 
     def close(self) -> None:
         """Take no more; what waits can still be read."""

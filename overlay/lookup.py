@@ -218,6 +218,8 @@ class Lookup:
 
     def handle_timeout(self, now: float) -> None:
         """Ask one more, or end."""
+        if self._done is not None:
+            return
         if now >= self._finish_at:
             self._finish(Outcome.FOUND, now)
         elif now >= self._hedge_at:

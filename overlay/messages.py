@@ -125,11 +125,16 @@ class Ping(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 
 class Pong(msgspec.Struct, array_like=True, frozen=True, tag=2):
-    """I am: how you look from here, and my load as a home and as a relay (1 = full)."""
+    """I am: how you look from here, and my load as a home and as a relay (1 = full).
+
+    `at_home` tells whether you are registered here: a home that was restarted knows
+    nobody any more.
+    """
 
     observed: PackedAddress
     load: Load
     relay_load: Load
+    at_home: bool = False
 
 
 # -- supernodes ------------------------------------------------------------------------

@@ -147,7 +147,7 @@ class NodeMachine:
         self._settle(now)
         return number
 
-    def survey(self, now: float) -> int:
+    def survey(self, now: float) -> int | None:
         """List the supernodes our home knows; gives the number of `SurveyEnded`."""
         self._now = now
         homes = self.station.homes_to_ask()
@@ -278,14 +278,12 @@ class NodeMachine:
     def _serve(self, request: Request, question: Question, now: float) -> Answer | None:
         """Answer a request; None if the supernode part answers later."""
         match request:
-            case Ping():
-                load = self.supernode.registry.load if self.supernode else 1.0
-                relay_load = self.supernode.relay.load() if self.supernode else 1.0
-                return Pong(question.source.pack(), load, relay_load)
             case Deliver(introduction, payload):
                 return self._take_delivery(introduction, payload, question, now)
             case _ if self.supernode is not None:
                 return self.supernode.serve(request, question, now)
+            case Ping():
+                return Pong(question.source.pack(), load=1.0, relay_load=1.0)
         return Refused(Refusal.NOT_A_SUPERNODE)
 
     def _take_delivery(

@@ -87,6 +87,10 @@ class Registry:
         """Give the leaf with this identity, if it is at home here."""
         return self._by_identity.get(identity)
 
+    def knows(self, static: bytes) -> bool:
+        """Whether the node with this static key is at home here."""
+        return static in self._identity_of
+
     def drop(self, static: bytes) -> None:
         """Forget a leaf that left."""
         identity = self._identity_of.pop(static, None)

@@ -21,6 +21,8 @@ __all__ = ["Searches"]
 
 LOOKUPS_MAX: Final = 64
 # Under way at once.
+SURVEYS_MAX: Final = 8
+# Only people ask for them.
 SEQS_MAX: Final = 4_096
 # Identities whose highest sequence number is remembered.
 
@@ -49,8 +51,10 @@ class Searches:
         )
         return self._last_number
 
-    def survey(self, home: Peer) -> int:
-        """Begin to list what a supernode knows; gives the number of its end."""
+    def survey(self, home: Peer) -> int | None:
+        """Begin to list what a supernode knows; gives the number, as `look_up`."""
+        if len(self._surveys) >= SURVEYS_MAX:
+            return None
         self._last_number += 1
         self._surveys[self._last_number] = Survey(home)
         return self._last_number

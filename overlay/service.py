@@ -202,6 +202,8 @@ class Node:
     async def supernodes_overview(self) -> list[SupernodeInfo]:
         """Tell the supernodes there are, as this node or its home knows them."""
         number = self._machine.survey(self._now())
+        if number is None:
+            raise TooManyCalls("too many surveys are under way")
         ended = await self._wait_for(SurveyEnded, number)
         assert isinstance(ended, SurveyEnded)
         return supernode_infos(self._machine, ended.found)

@@ -42,6 +42,8 @@ from overlay.messages import (
     JoinRelay,
     LookUp,
     Notice,
+    Ping,
+    Pong,
     Refusal,
     Refused,
     Register,
@@ -145,6 +147,8 @@ class Supernode:
         if question.static is not None and question.proven:
             self.members.heard(question.static, question.source, now)
         match request:
+            case Ping():
+                return self._pong(question)
             case GetSupernodes():
                 return self.members.answer_get(request)
             case Announce():
@@ -276,6 +280,15 @@ class Supernode:
         }
 
     # -- inside ------------------------------------------------------------------------
+
+    def _pong(self, question: Question) -> Pong:
+        static = question.static
+        return Pong(
+            question.source.pack(),
+            self.registry.load,
+            self.relay.load(),
+            at_home=static is not None and self.registry.knows(static),
+        )
 
     def _register(
         self, request: Register, question: Question, static: bytes, now: float

@@ -90,7 +90,7 @@ def loopback(
 async def _loop(audio: Audio, seconds: float | None, shown: Progress) -> LoopbackReport:
     from media.loopback import open_loopback
 
-    async with open_devices(audio) as opened:
+    async with open_devices(audio, silence_will_do=False) as opened:
         begun_at = time.monotonic()
         async with open_loopback(opened.microphone, opened.speaker) as voice:
             shown.step("listening to yourself; Ctrl-C ends")

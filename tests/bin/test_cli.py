@@ -16,6 +16,7 @@ import pytest
 from bin.cli import COMMANDS, koe
 from bin.errors import Exit
 from bin.places import Places
+from media.errors import NoDevice
 from overlay.errors import NameContested, NoSupernode
 from tests.bin.as_user import run
 from tests.bin.daemon_fixture import ThreadedDaemon, run_in_thread
@@ -199,6 +200,23 @@ def test_loopback_plays_a_file_to_its_end_without_a_daemon(
     assert [notice["code"] for notice in told["notices"]] == ["105"]
     with wave.open(str(heard)) as file:
         assert file.getnframes() >= 9_600
+
+
+def test_loopback_without_a_sound_card_has_nothing_to_test(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_card(spec: str) -> None:
+        raise NoDevice("there is no sound card")
+
+    monkeypatch.setattr("media.soundcard.open_sound_microphone", no_card)
+    monkeypatch.setattr("media.soundcard.open_sound_speaker", no_card)
+    for words in (["--microphone", "null"], ["--speaker", "null"]):
+        result = run(home, "loopback", *words, "--seconds", "0.1")
+        assert "error K101" in result.stderr
+        assert result.exit_code == Exit.AUDIO
+    heard = str(tmp_path / "heard.wav")
+    words = ["--microphone", "null", "--record", heard, "--seconds", "0.1"]
+    assert run(home, "loopback", *words).exit_code == Exit.OK
 
 
 def test_loopback_ends_after_the_seconds_it_was_given(home: Path) -> None:

@@ -21,6 +21,7 @@ from overlay.exchange import (
     FIRST_RETRY_S,
     GIVE_UP_S,
     HEARD_MAX,
+    HEARD_S,
     AnswerReceived,
     Exchange,
     NoticeReceived,
@@ -210,6 +211,20 @@ def test_as_many_requests_are_remembered_as_the_limit_says(
     answerer.receive(Envelope(EnvelopeKind.REQUEST, 0, b""), START)
     assert answerer.events() == [RequestReceived(0, b"")]
     assert len(answerer._heard) == HEARD_MAX
+
+
+def test_what_was_heard_is_forgotten_once_nobody_repeats_it_any_more(
+    answerer: Exchange,
+) -> None:
+    for second in range(1_000):
+        request = Envelope(EnvelopeKind.REQUEST, second, b"ping")
+        answerer.receive(request, START + second)
+        answerer.answer(second, b"pong")
+    assert len(answerer._heard) == HEARD_S
+    answerer.handle_timeout(START + 999 + HEARD_S)
+    assert len(answerer._heard) == 0
+    answerer.answer(999, b"late")
+    assert len(answerer.messages_to_send()) == 1_000
 
 
 def test_all_requests_can_be_given_up_at_once(asker: Exchange) -> None:

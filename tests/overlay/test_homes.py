@@ -75,7 +75,8 @@ class Supernode:
         match ask.request:
             case Ping():
                 self.pings += 1
-                return Pong(OBSERVED.pack(), self.load, 0.0), self.rtt_s
+                at_home = bool(self.registered)
+                return Pong(OBSERVED.pack(), self.load, 0.0, at_home), self.rtt_s
             case GetSupernodes():
                 raws = tuple(descriptor(each).raw for each in self.knows)
                 return Supernodes(raws, b"", len(raws)), self.rtt_s
@@ -252,6 +253,16 @@ def test_everything_is_registered_anew_every_five_minutes_or_so() -> None:
     for supernode in here.supernodes.values():
         assert 8 <= len(supernode.registered) - 1 <= 12
     assert len(set(here.supernodes[address(0)].registered)) > 8
+
+
+def test_a_home_that_was_restarted_is_registered_at_anew() -> None:
+    here = street(3)
+    here.run(2)
+    here.supernodes[address(1)].registered.clear()
+    here.run(26)
+    assert here.supernodes[address(1)].registered
+    assert here.supernodes[address(0)].registered[-1].publish
+    assert here.heard(HomeLost) == []
 
 
 def test_a_home_that_falls_silent_is_replaced_and_the_presence_renewed() -> None:

@@ -77,7 +77,7 @@ REQUESTS: dict[str, Request] = {
     "join_relay": JoinRelay(CHANNEL),
 }
 ANSWERS: dict[str, Answer] = {
-    "pong": Pong(OBSERVED, 0.5, 0.25),
+    "pong": Pong(OBSERVED, 0.5, 0.25, at_home=True),
     "supernodes": Supernodes((b"descriptor 1", b"descriptor 2"), KEY, 12),
     "supernodes_last_page": Supernodes((), b"", 12),
     "done": Done(),

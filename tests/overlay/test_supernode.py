@@ -20,6 +20,7 @@ from overlay.messages import (
     LookUp,
     NotFound,
     Ping,
+    Pong,
     Refusal,
     Refused,
     Register,
@@ -171,8 +172,13 @@ def test_only_supernodes_of_the_ring_store(bench: Bench) -> None:
 
 
 def test_what_only_nodes_answer_is_not_understood(bench: Bench) -> None:
-    for request in (Ping(), Deliver(INTRODUCTION, b"")):
-        assert bench.ask(request, 5) == Refused(Refusal.NOT_UNDERSTOOD)
+    assert bench.ask(Deliver(INTRODUCTION, b""), 5) == Refused(Refusal.NOT_UNDERSTOOD)
+
+
+def test_a_ping_tells_the_loads_and_whether_one_is_at_home_here(bench: Bench) -> None:
+    bench.register(5)
+    assert bench.ask(Ping(), 5) == Pong(LEAF.pack(), 1 / 750, 0.0, at_home=True)
+    assert bench.ask(Ping(), 6) == Pong(LEAF.pack(), 1 / 750, 0.0, at_home=False)
 
 
 def test_a_full_home_is_busy_for_new_leaves_and_names_others(

@@ -100,6 +100,8 @@ class Node:
         )
         self.log: list[EndpointEvent] = []
         self.answers = True
+        self.reply: bytes | None = None
+        """What it answers if not that."""
         wire.nodes[self.address] = self
 
     @property
@@ -110,7 +112,7 @@ class Node:
         for event in self.endpoint.events():
             self.log.append(event)
             if isinstance(event, Asked) and self.answers:
-                self.endpoint.answer(event.question, event.body[::-1])
+                self.endpoint.answer(event.question, self.reply or event.body[::-1])
 
     def heard(self, kind: type[_E]) -> list[_E]:
         return [event for event in self.log if isinstance(event, kind)]
