@@ -6,8 +6,9 @@
     check (a path)           --> by relay channel, by name in the check, or by its id
 
 An opening is believed if its sender signed a presence with the key that sealed it, and
-if it is newer than any before from that key. A node in a call is busy; somebody who
-only wants to know the way to us (a ping) does not disturb it. Sans-IO.
+if it is newer than any before from that key. A node in a call is busy, and one at which
+it rings already, unless a contact calls while a stranger rings. Somebody who only wants
+to know the way to us (a ping) disturbs nothing. Sans-IO.
 """
 
 from __future__ import annotations
@@ -148,17 +149,12 @@ class Calls:
         if introduction in self._busy_replies:
             return Signalled(home, introduction, self._busy_replies[introduction])
         try:
-            opened = Opened(ours.local, payload)
-            offer = decode_offer(opened.offer)
-            peer = read_presence(offer.presence)
-            if peer.dh_public != opened.their_static:
-                raise WireError("an offer with somebody else's presence")
-            if not self._timestamps.accept(opened.their_static, opened.timestamp):
-                raise WireError("an opening that was sent before")
+            opened, offer, peer = self._believe(ours, payload)
         except WireError:
             self.statistics.refused_openings += 1
             return None
-        if self._is_busy_for(offer):
+        is_contact = self._is_contact(peer.public_key)
+        if self._is_busy_for(offer, is_contact=is_contact):
             self.statistics.busy += 1
             busy = encode_call_body(Refuse(EndReason.BUSY))
             reply = opened.line(ours.local).reply(opened, busy)
@@ -173,7 +169,7 @@ class Calls:
             introduction,
             home,
             relays,
-            is_contact=self._is_contact(peer.public_key),
+            is_contact=is_contact,
             now=now,
         )
         self.statistics.received += 1
@@ -346,9 +342,29 @@ class Calls:
         if len(self._busy_replies) > BUSY_REPLIES_MAX:
             self._busy_replies.popitem(last=False)
 
-    def _is_busy_for(self, offer: Offer) -> bool:
+    def _believe(self, ours: Self, payload: bytes) -> tuple[Opened, Offer, Presence]:
+        """Open an opening; gives who calls, and with what. Raises `WireError`."""
+        opened = Opened(ours.local, payload)
+        offer = decode_offer(opened.offer)
+        peer = read_presence(offer.presence)
+        if peer.dh_public != opened.their_static:
+            raise WireError("an offer with somebody else's presence")
+        if not self._timestamps.accept(opened.their_static, opened.timestamp):
+            raise WireError("an opening that was sent before")
+        return opened, offer, peer
+
+    def _is_busy_for(self, offer: Offer, *, is_contact: bool) -> bool:
         active = [c for c in self._calls.values() if c.state is not CallState.ENDED]
-        purposes = [call.purpose for call in active]
+        pings = [call for call in active if call.purpose is Purpose.PING]
         if offer.purpose == Purpose.PING:
-            return self.is_full or purposes.count(Purpose.PING) >= PINGS_MAX
-        return self.is_full or purposes.count(Purpose.VOICE) >= self._voices_max
+            return self.is_full or len(pings) >= PINGS_MAX
+        voices = [call for call in active if call.purpose is Purpose.VOICE]
+        if is_contact:
+            # A stranger who lets it ring does not keep contacts out.
+            voices = [call for call in voices if not _is_stranger_ringing(call)]
+        return self.is_full or len(voices) >= self._voices_max
+
+
+def _is_stranger_ringing(call: Call) -> bool:
+    ringing = isinstance(call, IncomingCall) and call.state is CallState.RINGING
+    return ringing and not call.is_contact

@@ -168,6 +168,24 @@ def test_who_is_in_a_call_is_busy_for_others_but_not_for_a_ping() -> None:
     assert bob.machine.calls.statistics.busy == 1
 
 
+def test_a_stranger_who_lets_it_ring_keeps_strangers_out_but_no_contact() -> None:
+    world, (server, *_), (stranger, other, friend) = network(3, 3)
+    bob = world.add(
+        99,
+        seeds=[server.address],
+        is_contact=lambda key: key == friend.identity.public_key,
+    )
+    world.run(5)
+    ring(stranger, bob)
+    refused = other.call(bob)
+    world.run(1)
+    assert refused.ended_reason is EndReason.BUSY
+    ours, theirs = ring(friend, bob)
+    bob.answer(theirs)
+    world.run(1)
+    assert ours.state is CallState.CONNECTED
+
+
 def test_nobody_answering_ends_after_a_minute_on_both_sides() -> None:
     world, _, (alice, bob) = network(3, 2)
     ours, theirs = ring(alice, bob)
