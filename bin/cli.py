@@ -1,8 +1,9 @@
 """The command line, `koe`: one group of commands, each loaded when it is called.
 
 A command is a client of the daemon's control socket, but for those that are or start
-daemons themselves (`daemon`, `mesh`, `demo`) and those that need none (`contacts`,
-`devices`, `loopback`). Every failure is told with its code, and never by a traceback.
+daemons themselves (`daemon`, `mesh`, `demo`) and those that need none (`devices`,
+`loopback`, most of `contacts`). Every failure is told with its code, and never by a
+traceback.
 """
 
 from __future__ import annotations

@@ -49,11 +49,10 @@ READY_PATIENCE_S: Final = 5.0
 async def run_daemon(settings: Settings, places: Places, network: Network) -> None:
     """Run a daemon until SIGINT or SIGTERM. Raises what stops it from starting."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with open_daemon(settings, places, network), trio.open_nursery() as nurse:
+        async with open_daemon(settings, places, network):
             async for signal_number in signals:
                 log.info("%s: closing", signal.Signals(signal_number).name)
                 break
-            nurse.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -62,7 +61,7 @@ async def open_daemon(
 ) -> AsyncIterator[Node]:
     """Run a daemon while the context is open.
 
-    Raises `ProgramError` (802, 803, 804, 201, 203, 805, 810).
+    Raises `ProgramError` (201, 203, 204, 205, 802, 803, 804, 805, 810, 811).
     """
     with only_daemon(places):
         identity = load_identity(places.identity_file)
@@ -83,7 +82,8 @@ async def open_daemon(
             except OSError as error:
                 problem = problem_of(error)
                 cause = f"{settings.bind}: {problem.cause}"
-                raise ProgramError.of(problem.code, cause) from None
+                code = "205" if isinstance(error, PermissionError) else problem.code
+                raise ProgramError.of(code, cause) from None
             log.info(
                 "%s (%s) at %s",
                 settings.name or "no name",

@@ -53,7 +53,6 @@ def describe_found(peer: str, found: Found) -> FoundReport:
         short_id=found.short_id,
         public_key=format_key(found.public_key),
         homes=[str(home.address) for home in found.presence.homes],
-        from_cache=found.from_cache,
         elapsed_s=found.elapsed_s,
         steps=describe_steps(found.steps),
     )

@@ -2,8 +2,8 @@
 
     what               default                            with --home DIR
     settings, contacts ~/.config/koe                      DIR
-    identity, caches   ~/.local/share/koe                 DIR
-    logs, histories    ~/.local/state/koe                 DIR
+    identity           ~/.local/share/koe                 DIR
+    crash log, mesh    ~/.local/state/koe                 DIR
     control socket     $XDG_RUNTIME_DIR/koe               DIR/run
 
 All directories are made with mode 0700.

@@ -126,7 +126,6 @@ class FoundReport(Report, frozen=True, kw_only=True):
     short_id: str
     public_key: str
     homes: list[str]
-    from_cache: bool
     elapsed_s: float
     steps: list[StepReport]
 

@@ -39,7 +39,7 @@ _PASSWORD: Final = re.compile(r"[A-Za-z0-9+/]{22,256}")
 class Credentials:
     """The ICE names and passwords of both ends of a call (RFC 8445 §5.3).
 
-    They are drawn for one call and exchanged end to end, encrypted. Fragments have 4 to
+    They belong to one call; nobody but its two ends knows them. Fragments have 4 to
     32 characters of A-Z a-z 0-9 + /, passwords 22 to 256.
     """
 

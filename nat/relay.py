@@ -1,4 +1,4 @@
-"""The relay's data plane: two registered sessions, one channel between them.
+"""The relay's data plane: two sessions, one channel between them.
 
 A relay never sends to an address that somebody names. A *channel* has two *legs*, each
 the address of a member's live session; what comes from one leg goes to the other,
@@ -6,7 +6,7 @@ unchanged, and everything else is dropped and counted. It cannot read what it fo
 (the inner datagrams are sealed end to end). The frame:
 
     offset 0   09
-    offset 1   channel, 8 random bytes drawn by one of the members
+    offset 1   channel, 8 bytes that only its members can name
     offset 9   inner datagram, at least 1 byte; the whole at most 1,200
 
 Nothing may be appended. The member whose address is None is the relay's own node: its
@@ -56,7 +56,7 @@ _LEGS_MAX: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class RelayLimits:
-    """What a relay gives away at most. The user who runs it may change all of it."""
+    """What a relay gives away at most."""
 
     calls_max: int = 20
     # 2 Mbit/s in all, with voice of 32 kbit/s
@@ -198,7 +198,7 @@ class Relay:
     ) -> JoinResult:
         """Give a member its leg of a channel, which is opened if there is none.
 
-        `member` is the static key of a registered session, `address` that session's
+        `member` is the static key of a session, `address` that session's
         address (None: our own node). Joining again is harmless: it renews the address
         and the idle time.
         """

@@ -7,6 +7,7 @@ never come.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -22,7 +23,7 @@ from overlay.noise import Pattern
 __all__ = ["AnonymousQuestions"]
 
 UNDER_WAY_MAX: Final = 512
-# Eight look-ups of 64 each; more fail at once.
+# 64 look-ups (`overlay.searches`) of eight owners each; more fail at once.
 
 End: TypeAlias = Answered | Expired
 
@@ -124,4 +125,4 @@ class AnonymousQuestions:
         del self._asked[asked.request]
         for index in asked.dial.indexes:
             self._by_index.pop(index, None)
-        self._deadlines.set(asked.request, float("inf"))
+        self._deadlines.set(asked.request, math.inf)

@@ -13,6 +13,7 @@ to know the way to us (a ping) disturbs nothing. Sans-IO.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
@@ -231,15 +232,17 @@ class Calls:
 
     def answered(self, tag: Hashable, answer: Answer, rtt_s: float, now: float) -> None:
         """Take the answer to an ask of a call."""
-        call = self._call_of(tag)
-        if isinstance(tag, _Tag) and call is not None:
+        assert isinstance(tag, _Tag), tag
+        call = self._calls.get(tag.number)
+        if call is not None:
             call.answered(tag.tag, answer, rtt_s, now)
             self._touch(call)
 
     def failed(self, tag: Hashable, now: float) -> None:
         """Take it that an ask of a call came to nothing."""
-        call = self._call_of(tag)
-        if isinstance(tag, _Tag) and call is not None:
+        assert isinstance(tag, _Tag), tag
+        call = self._calls.get(tag.number)
+        if call is not None:
             call.failed(tag.tag, now)
             self._touch(call)
 
@@ -311,15 +314,11 @@ class Calls:
     def _touch(self, call: Call) -> None:
         if call.over and self._calls.pop(call.number, None) is not None:
             self._by_introduction.pop(call.introduction, None)
-            self._deadlines.set(call.number, float("inf"))
+            self._deadlines.set(call.number, math.inf)
             self.statistics.refused_datagrams += call.refused
             self._ended.append(call)
         elif not call.over:
             self._deadlines.set(call.number, call.next_timeout())
-
-    def _call_of(self, tag: Hashable) -> Call | None:
-        assert isinstance(tag, _Tag), tag
-        return self._calls.get(tag.number)
 
     def _called_in(self, datagram: bytes) -> Call | None:
         """Give the call whose name a check has, or that waits for an answer."""

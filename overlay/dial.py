@@ -20,7 +20,7 @@ from typing import Final
 from nat.errors import WireError
 from overlay import handshake, tai64n
 from overlay.cookies import open_cookie
-from overlay.envelope import Envelope, EnvelopeKind, decode_envelope
+from overlay.envelope import Envelope, EnvelopeKind, decode_early
 from overlay.handshake import Completion, CookieReply, Initiation, Opening, Response
 from overlay.noise import Handshake, KeyPair, Pattern
 from overlay.seal import Transport
@@ -121,7 +121,8 @@ class Dial:
             return None
         handshake.verify_mac1(datagram, self._their_static)
         payload = tried.handshake.read_message(message.noise)
-        response = _early(handshake.decode_reply(payload).response)
+        early = handshake.decode_reply(payload).response
+        response = decode_early(early, EnvelopeKind.ANSWER)
         completion = None
         if not tried.handshake.finished:
             noise = tried.handshake.write_message()
@@ -189,12 +190,3 @@ class Dial:
         cookie = open_cookie(reply, self._their_static, tried.mac1)
         self._cookies_heeded += 1
         self._try(now, cookie)
-
-
-def _early(response: bytes | None) -> Envelope | None:
-    if response is None:
-        return None
-    envelope = decode_envelope(response)
-    if envelope.kind is not EnvelopeKind.ANSWER:
-        raise WireError("only an answer may ride in a second message")
-    return envelope

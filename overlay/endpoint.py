@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from nat.address import Address
 from nat.errors import WireError
@@ -82,11 +83,11 @@ class Endpoint:
         self._gate = gate
         self._may_be_early = may_be_early
         self._random_bytes = random_bytes
-        self._local = Local(
+        self.local: Final = Local(
             static, handshake.prologue(network), random_bytes, self.take_index
         )
-        self._responder = Responder(self._local)
-        self._anonymous = AnonymousQuestions(self._local)
+        self._responder = Responder(self.local)
+        self._anonymous = AnonymousQuestions(self.local)
         self._sessions = SessionTable()
         self._proven: dict[Session, Address | None] = {}
         self._owed: list[_Owed] = []
@@ -353,7 +354,7 @@ class Endpoint:
         pattern = Pattern.XX if static is None else Pattern.IK
         if request and not self._may_be_early(decode_envelope(request).body):
             request = None
-        return Dial(self._local, pattern, static, request=request)
+        return Dial(self.local, pattern, static, request=request)
 
     def _touch(self, session: Session) -> None:
         """Bring the tables up to date after anything happened to a session."""

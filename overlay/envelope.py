@@ -21,6 +21,7 @@ __all__ = [
     "ENVELOPE_BYTES_MAX",
     "Envelope",
     "EnvelopeKind",
+    "decode_early",
     "decode_envelope",
     "encode_envelope",
 ]
@@ -65,3 +66,16 @@ def decode_envelope(encoded: bytes) -> Envelope:
         raise WireError(f"an envelope of kind {encoded[0]}, expected 0, 1 or 2")
     number = int.from_bytes(encoded[1:_HEADER_BYTES], "little")
     return Envelope(EnvelopeKind(encoded[0]), number, encoded[_HEADER_BYTES:])
+
+
+def decode_early(encoded: bytes | None, kind: EnvelopeKind) -> Envelope | None:
+    """Read what rode in a handshake message, if anything did: it has to be of `kind`.
+
+    Raises `WireError`.
+    """
+    if encoded is None:
+        return None
+    envelope = decode_envelope(encoded)
+    if envelope.kind is not kind:
+        raise WireError(f"{envelope.kind.name} in a handshake, expected {kind.name}")
+    return envelope

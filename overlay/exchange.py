@@ -13,7 +13,7 @@ A request is repeated with doubling pauses until it is answered or `GIVE_UP_S` i
 its receiver hears of it once. Notices are sent once and may be lost. Numbers start at
 random, so that a peer that forgot everything and came back is not mistaken for itself.
 
-Sans-IO: envelopes in and out, see `overlay.messages`. Bodies stay encoded.
+Sans-IO: envelopes in and out, see `overlay.envelope`. Bodies stay encoded.
 """
 
 from __future__ import annotations

@@ -128,7 +128,6 @@ class _Search:
             presence=presence,
             steps=tuple(self._steps),
             elapsed_s=self._elapsed_s,
-            from_cache=False,
         )
 
 

@@ -8,7 +8,7 @@ the call is connected to its end.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import trio
 
@@ -19,10 +19,11 @@ from overlay.identity import short_id
 from overlay.incoming import IncomingCall
 from overlay.views import PathReport, Step, route_text
 
-__all__ = ["CallHandle", "MediaChannel"]
+__all__ = ["CallHandle", "Deed", "MediaChannel"]
 
 MEDIA_BYTES_MAX: Final = 1_000
 # Of one voice datagram; with every frame around it, it stays below 1,200.
+Deed: TypeAlias = Literal["answer", "refuse", "hang_up"]
 WAITING_MAX: Final = 256
 # Voice datagrams not yet taken: five seconds. More are dropped and counted.
 
@@ -82,7 +83,7 @@ class CallHandle:
         call: Call,
         name: str | None,
         steps: tuple[Step, ...],
-        act: Callable[[Call, str], None],
+        act: Callable[[Call, Deed], None],
         send: Callable[[Call, bytes], bool],
     ) -> None:
         self.call: Final = call
@@ -159,11 +160,11 @@ class CallHandle:
         ]
 
     def answer(self) -> None:
-        """Take the call."""
+        """Take the call; `ValueError` for one that we placed."""
         self._act(self.call, "answer")
 
     def refuse(self) -> None:
-        """Do not take the call."""
+        """Do not take the call; `ValueError` for one that we placed."""
         self._act(self.call, "refuse")
 
     def hang_up(self) -> None:

@@ -51,7 +51,6 @@ _S: Final = HomesState
 TRANSITIONS: Final[Mapping[Cause, Mapping[HomesState, HomesState]]] = {
     Cause.SOUGHT: {
         _S.ALONE: _S.SEEKING,
-        _S.MEASURING: _S.SEEKING,
         _S.REGISTERING: _S.SEEKING,
         _S.AT_HOME: _S.SEEKING,
     },

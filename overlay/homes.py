@@ -1,12 +1,11 @@
 """How a leaf finds its homes and stays at home with them.
 
-              a supernode answers          the best three are chosen
-    SEEKING ----------------------> MEASURING -------------------> REGISTERING
-       |  ^                             ^                              |
-       |  | backoff over                | a home is lost               | the primary has
-       v  |                             |                              v  stored us
-      ALONE <-------------------------- '------------------------- AT_HOME
-              nobody answers
+                  SOUGHT    KNOWN      CHOSEN       STORED   UNCHANGED  NOBODY
+    ALONE         SEEKING
+    SEEKING                 MEASURING                                   ALONE
+    MEASURING                          REGISTERING           AT_HOME    ALONE
+    REGISTERING   SEEKING   MEASURING               AT_HOME
+    AT_HOME       SEEKING   MEASURING
 
 *Seeking* pages through the tables of the seeds and of supernodes known before.
 *Measuring* pings six of those and keeps the three with the shortest round trip, on
@@ -171,7 +170,7 @@ class Homes:
             case ("register", Peer() as peer, bytes(publishing)), Registered():
                 self._take_registered(peer, answer, publishing)
             case ("register", Peer() as peer, _), Busy():
-                self._known.is_busy(peer.known_static, now + answer.retry_after_s)
+                self._known.mark_busy(peer.known_static, now + answer.retry_after_s)
                 for contact in answer.alternatives:
                     with contextlib.suppress(WireError):
                         self._known.learn(Peer.of(contact))

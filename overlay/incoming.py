@@ -55,11 +55,11 @@ class IncomingCall(Call):
         is_contact: bool,
         now: float,
     ) -> None:
-        known = offer.purpose == Purpose.PING
+        is_ping = offer.purpose == Purpose.PING
         super().__init__(
             number,
             ours,
-            Purpose.PING if known else Purpose.VOICE,
+            Purpose.PING if is_ping else Purpose.VOICE,
             introduction,
             CallState.RINGING,
             is_contact=is_contact,

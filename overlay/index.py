@@ -10,7 +10,7 @@ every name which that identity claims here. Of two records of one identity the o
 the higher `seq` counts; storing what is already held changes nothing, except that a
 claim stored again lives on.
 
-Nothing here knows the ring: who calls `store` has seen to it that we own the key.
+Nothing here knows the ring: who calls `keep` has seen to it that we own the key.
 Claims live in memory only. Handing records over to new owners, digests, and the proofs
 of work and receipts of claims find their place here. Sans-IO, bounded.
 """
@@ -40,7 +40,7 @@ PRESENCES_MAX: Final = 20_000
 CLAIMS_MAX: Final = 20_000
 # A name for each of them; some 10 MB.
 CLAIMS_PER_NAME_MAX: Final = 8
-# DESIGN §3: more would not be shown to anybody.
+# More would not be shown to anybody.
 PRESENCE_TTL_S_MAX: Final = 900.0
 # Three refreshes; a record that asks for longer is held so long.
 CLAIM_TTL_S: Final = 30 * 86_400.0

@@ -19,7 +19,7 @@ __all__ = ["IDLE_S", "Introductions"]
 IDLE_S: Final = 120.0
 # Longer than a call may ring (60 s), so that a refusal still finds its way.
 INTRODUCTIONS_MAX: Final = 1_024
-# Two for each registered node.
+# More than a home has leaves (750).
 PER_CALLER_MAX: Final = 8
 # A person calls one peer; a mesh test calls some.
 

@@ -48,7 +48,7 @@ class KnownSupernodes:
         """Forget all of them: none answers."""
         self._peers.clear()
 
-    def is_busy(self, static: bytes, until: float) -> None:
+    def mark_busy(self, static: bytes, until: float) -> None:
         """Take it that one does not want to be asked before then."""
         self._busy_until[static] = until
 

@@ -130,7 +130,7 @@ class Members:
             period_s_min=self._timing.renewal_s_min,
             now=now,
         )
-        self._roster = Roster(self._own.now_is)
+        self._roster = Roster(self._own.current)
         self._news = News(self._timing.news_rounds, self._timing.news_s)
         self._greetings: Deadlines[bytes] = Deadlines()
         self._to_probe: list[Member] = []
@@ -157,12 +157,12 @@ class Members:
     @property
     def descriptor(self) -> Descriptor:
         """Our own descriptor as it is now."""
-        return self._own.now_is
+        return self._own.current
 
     def member(self, static: bytes) -> Descriptor | None:
         """Give the descriptor of a supernode we know, dead ones included."""
-        if static == self._own.now_is.dh_public:
-            return self._own.now_is
+        if static == self._own.current.dh_public:
+            return self._own.current
         found = self._roster.find(static)
         return None if found is None else found.descriptor
 
@@ -286,7 +286,7 @@ class Members:
             except WireError:
                 self._refused_invalid += 1
                 continue
-            if descriptor.public_key == self._own.now_is.public_key:
+            if descriptor.public_key == self._own.current.public_key:
                 self._own.compare(descriptor, now)
                 continue
             member = self._roster.learn(descriptor, teller, now)
@@ -330,7 +330,7 @@ class Members:
                 self._ask(_Purpose.GREETING, member.peer, self._greeting())
 
     def _greeting(self) -> Announce:
-        return Announce((self._own.now_is.raw,))
+        return Announce((self._own.current.raw,))
 
     # -- asking ------------------------------------------------------------------------
 

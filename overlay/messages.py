@@ -67,9 +67,9 @@ _T = TypeVar("_T")
 RECORD_BYTES_MAX: Final = 420
 # A presence with three IPv6 homes takes 345.
 RECORDS_MAX: Final = 6
-# As many descriptors as fit beside an envelope.
+# One more than the descriptors that fit beside an envelope.
 OWNERS_MAX: Final = 8
-# The owners of one key (DESIGN: k = 8).
+# The owners of one key: any 5 of 8 meet any other 5 in two.
 PAYLOAD_BYTES_MAX: Final = 1_000
 # What an introducer carries in one piece.
 
@@ -112,8 +112,8 @@ class Refusal(enum.IntEnum):
     NOT_A_SUPERNODE = 1
     NOT_HERE = 2  # the target of an introduction is not registered at this home
     BAD_RECORD = 3  # a signature, a field or a sequence number is wrong
-    NOT_REGISTERED = 4  # only for registered nodes
-    UNKNOWN_CHANNEL = 5  # a relay channel that others hold
+    NOT_FOR_YOU = 4  # not without a session, or not from you
+    CHANNEL_TAKEN = 5  # two others hold it
     NOT_UNDERSTOOD = 6
 
 

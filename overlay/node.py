@@ -31,7 +31,6 @@ from nat.relay import decode_relayed
 from overlay.ask import Asker, Peer
 from overlay.call import Call
 from overlay.call_messages import EndReason, Purpose
-from overlay.dial import Local
 from overlay.dispatch import Dispatch
 from overlay.endpoint import Endpoint
 from overlay.endpoint_events import (
@@ -44,7 +43,7 @@ from overlay.endpoint_events import (
     SessionClosed,
     SessionMoved,
 )
-from overlay.handshake import network_id, prologue
+from overlay.handshake import network_id
 from overlay.messages import (
     Answer,
     Deliver,
@@ -93,12 +92,6 @@ class NodeMachine:
         self.endpoint: Final = Endpoint(
             config.identity.dh, network, self.gate, config.random_bytes, may_be_early
         )
-        self._local = Local(
-            config.identity.dh,
-            prologue(network),
-            config.random_bytes,
-            self.endpoint.take_index,
-        )
         self.dispatch: Final = Dispatch(
             self.endpoint, self._static, config.address, self._serve
         )
@@ -107,7 +100,7 @@ class NodeMachine:
         )
         self.station: Final = Station(config, self._records)
         self._phone = Phone(
-            config, self._local, self._records, self.station, self.endpoint, self.gate
+            config, self._records, self.station, self.endpoint, self.gate
         )
         self.calls: Final = self._phone.calls
         self._searches = Searches(config.random_bytes)
@@ -291,7 +284,7 @@ class NodeMachine:
     ) -> Answer:
         homes = self.station.homes.homes if self.station.homes else ()
         if question.static not in {home.static for home in homes}:
-            return Refused(Refusal.NOT_REGISTERED)
+            return Refused(Refusal.NOT_FOR_YOU)
         home = Peer(question.source, question.static)
         self._phone.receive_opening(introduction, payload, home, now)
         return Done()

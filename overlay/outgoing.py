@@ -57,7 +57,7 @@ OFFER_S: Final = 10.0
 CHOOSE_AFTER_S: Final = 0.15
 # After the reply: a relay that takes longer to ping would be a bad one.
 RELAY_LOAD_MAX: Final = 0.8
-# DESIGN §6: fuller relays are left to those who have no other.
+# Fuller relays are left to those who have no other.
 
 
 @dataclass(frozen=True, slots=True)

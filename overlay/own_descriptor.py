@@ -43,24 +43,24 @@ class OwnDescriptor:
         self._period_s = period_s
         self._period_s_min = period_s_min
         self._outdone_by = 0
-        self.now_is = self._sign(int(now), now)
+        self.current = self._sign(int(now), now)
         self.renew_at = now + period_s
 
     def compare(self, theirs: Descriptor, now: float) -> None:
         """Take in a descriptor of ours that somebody holds."""
-        if theirs.incarnation < self.now_is.incarnation or theirs == self.now_is:
+        if theirs.incarnation < self.current.incarnation or theirs == self.current:
             return
         self._outdone_by = max(self._outdone_by, theirs.incarnation)
-        soonest = self.now_is.issued + self._period_s_min
+        soonest = self.current.issued + self._period_s_min
         self.renew_at = min(self.renew_at, max(now, soonest))
 
     def renew(self, now: float) -> Descriptor:
         """Sign a newer one; gives it."""
-        highest = max(self.now_is.incarnation, self._outdone_by)
-        self.now_is = self._sign(max(highest + 1, int(now)), now)
+        highest = max(self.current.incarnation, self._outdone_by)
+        self.current = self._sign(max(highest + 1, int(now)), now)
         spread = 0.8 + 0.4 * draw_fraction(self._random_bytes)
         self.renew_at = now + self._period_s * spread
-        return self.now_is
+        return self.current
 
     def _sign(self, incarnation: int, now: float) -> Descriptor:
         descriptor = Descriptor(

@@ -25,7 +25,7 @@ from overlay.records import (
 __all__ = ["OwnRecords"]
 
 PRESENCE_TTL_S: Final = 900
-# DESIGN §3: three refreshes of 300 s.
+# Three refreshes of 300 s.
 
 
 class OwnRecords:

@@ -18,7 +18,6 @@ from overlay.ask import Peer
 from overlay.call_messages import OfferedRelay, Purpose
 from overlay.call_state import Self, Signalled
 from overlay.calls import Calls
-from overlay.dial import Local
 from overlay.endpoint import Endpoint
 from overlay.messages import Contact, LeaveRelay, Signal, encode_body
 from overlay.node_events import CallArrived, CallHappened, NodeConfig, NodeEvent
@@ -36,7 +35,6 @@ class Phone:
     def __init__(
         self,
         config: NodeConfig,
-        local: Local,
         records: OwnRecords,
         station: Station,
         endpoint: Endpoint,
@@ -46,7 +44,7 @@ class Phone:
         self._station = station
         self._config = config
         self._us = station.us
-        self._local = local
+        self._local = endpoint.local
         self._records = records
         self._endpoint = endpoint
         self._gate = gate

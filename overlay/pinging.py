@@ -32,6 +32,10 @@ async def measure(line: CallHandle, peer: str) -> Pinged:
             if direct or (best is not None and not line.is_contact):
                 break
             await line.wait_changed()
+    if line.ended_reason is not None:
+        who = "the ping of" if line.ended_by == "us" else "the other end of the ping of"
+        reason = line.ended_reason.name.lower().replace("_", " ")
+        raise NoWayToPeer(f"{who} {peer} ended it: {reason}")
     if best is None or best.rtt_s is None:
         raise NoWayToPeer(f"{peer} answers, but no path between us works")
     is_direct = isinstance(best.route, Direct)

@@ -2,8 +2,7 @@
 
 A leaf registers its signed presence and, if it has a name, its claim; the entry lives
 for the granted time and is renewed by registering again. The home finds a leaf's
-session by its identity, and publishes the records of all its leaves again when the ring
-changes.
+session by its identity.
 
 Over the cap a new leaf is refused, an old one never: an overloaded supernode sheds, it
 does not break what it carries. Sans-IO.
@@ -22,7 +21,7 @@ from overlay.records import Claim, Presence
 __all__ = ["LIFETIME_S", "REGISTRATIONS_MAX", "Registration", "Registry"]
 
 REGISTRATIONS_MAX: Final = 750
-# DESIGN §4: the hard cap, 2.5 times the target of 300.
+# The hard cap, 2.5 times the target of 300.
 LIFETIME_S: Final = 900.0
 # Three refreshes of 300 s.
 

@@ -11,7 +11,6 @@ session, is the endpoint's matter. Sans-IO: raises `WireError` for what is wrong
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,7 +19,7 @@ from nat.errors import WireError
 from overlay import handshake
 from overlay.cookies import CookieJar, UnderLoad
 from overlay.dial import Local
-from overlay.envelope import Envelope, EnvelopeKind, decode_envelope
+from overlay.envelope import Envelope, EnvelopeKind, decode_early
 from overlay.handshake import Completion, Initiation, Reply, Response
 from overlay.noise import Handshake, Pattern
 from overlay.seal import Transport
@@ -91,7 +90,6 @@ class Responder:
 
     def __init__(self, local: Local) -> None:
         self._local = local
-        self._random_bytes: Callable[[int], bytes] = local.random_bytes
         self._cookies = CookieJar(local.random_bytes)
         self._load = UnderLoad()
         self._timestamps = GreatestTimestamps()
@@ -122,7 +120,7 @@ class Responder:
             message.pattern,
             initiator=False,
             prologue=self._local.prologue,
-            ephemeral=self._random_bytes(32),
+            ephemeral=self._local.random_bytes(32),
             static=self._local.static,
         )
         payload = answered.read_message(message.noise)
@@ -135,7 +133,7 @@ class Responder:
             their_static, opening.timestamp
         ):
             raise WireError("a first message that was sent before")
-        request = _early(opening.request)
+        request = decode_early(opening.request, EnvelopeKind.REQUEST)
         return Arrival(answered, message, len(datagram), source, their_static, request)
 
     def receive_completion(
@@ -199,12 +197,3 @@ class Responder:
         self._half_open[index] = _HalfOpen(
             answered, source, message.sender_index, now + HALF_OPEN_S
         )
-
-
-def _early(request: bytes | None) -> Envelope | None:
-    if request is None:
-        return None
-    envelope = decode_envelope(request)
-    if envelope.kind is not EnvelopeKind.REQUEST:
-        raise WireError("only a request may ride in a first message")
-    return envelope

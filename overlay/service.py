@@ -29,13 +29,13 @@ from overlay.call_messages import Purpose
 from overlay.call_state import CallChanged as StateChanged
 from overlay.call_state import CallRoute, CallState
 from overlay.errors import (
-    CallFailed,
     InvalidPeerName,
     NoSuchCall,
+    OverlayError,
     TooManyCalls,
 )
 from overlay.finding import find
-from overlay.handles import CallHandle
+from overlay.handles import CallHandle, Deed
 from overlay.home import AtHome
 from overlay.home import HomeLost as HomeIsLost
 from overlay.identity import Identity
@@ -203,7 +203,7 @@ class Node:
         """Tell the supernodes there are, as this node or its home knows them."""
         number = self._machine.survey(self._now())
         if number is None:
-            raise TooManyCalls("too many surveys are under way")
+            raise OverlayError("too many surveys are under way: try again")
         ended = await self._wait_for(SurveyEnded, number)
         assert isinstance(ended, SurveyEnded)
         return supernode_infos(self._machine, ended.found)
@@ -320,7 +320,7 @@ class Node:
     async def _look_up(self, key: bytes) -> LookupDone:
         number = self._machine.look_up(key, self._now())
         if number is None:
-            raise TooManyCalls("too many look-ups are under way")
+            raise OverlayError("too many look-ups are under way: try again")
         ended = await self._wait_for(LookupEnded, number)
         assert isinstance(ended, LookupEnded)
         return ended.done
@@ -360,7 +360,7 @@ class Node:
             del self._handles[number]
         return handle
 
-    def _act(self, call: Call, what: str) -> None:
+    def _act(self, call: Call, what: Deed) -> None:
         now = self._now()
         match what, call:
             case "answer", IncomingCall():
@@ -370,7 +370,7 @@ class Node:
             case "hang_up", _:
                 call.hang_up(now)
             case _:
-                raise CallFailed(f"an outgoing call cannot be told to {what}")
+                raise ValueError(f"{what} of an outgoing call")
         self._machine.changed(call, now)
         self._flush()
 

@@ -1,8 +1,8 @@
 """Two nodes that talk: one peer, its keys over time, and what is asked and answered.
 
-                 connect()                     established
+             we ask the first                  keys agreed
     (new) ---------------------> CONNECTING ------------------> OPEN
-      |  await_confirmation()        ^                           |  ^
+      |  the peer asked for keys     ^                           |  ^
       '---------> OPEN               '---- keys expired, and ----'  | rekey each 120 s
                    |                       something to say         '---------'
                    '---- silent for 180 s, goodbye, or nobody answers ---> CLOSED

@@ -8,7 +8,7 @@
 
 A full home answers Busy and names others; it never stops serving whom it has. Our own
 node is a client like any other: it asks itself, and the introducer hands it what is for
-it (`delivered`). Demotion by draining and promotion of others find their place here.
+it (`Delivered`). Demotion by draining and promotion of others find their place here.
 Sans-IO; speaks in asks, answers, notices, and datagrams of the relay.
 """
 
@@ -72,7 +72,7 @@ __all__ = ["Delivered", "Supernode", "SupernodeEvent"]
 
 RETRY_AFTER_S_MIN: Final = 5.0
 RETRY_AFTER_S_MAX: Final = 30.0
-# DESIGN §4: with jitter, so that those sent away do not come back together.
+# With jitter, so that those sent away do not come back together.
 ALTERNATIVES_MAX: Final = 4
 RING_SLACK: Final = 4
 # Of places on the ring: two views differ by the few nodes that come or go.
@@ -158,7 +158,7 @@ class Supernode:
                 ring = self.members.ring
                 return answer_look_up(key, self.index, ring, self._static, now)
             case _ if question.static is None:
-                return Refused(Refusal.NOT_REGISTERED)
+                return Refused(Refusal.NOT_FOR_YOU)
             case Store(records):
                 return self._store(records, question.static, now)
             case Register() | JoinRelay() if not question.proven:
@@ -384,6 +384,6 @@ class Supernode:
             case JoinResult.JOINED_SECOND:
                 return Joined(paired=True)
             case JoinResult.REFUSED_TAKEN:
-                return Refused(Refusal.UNKNOWN_CHANNEL)
+                return Refused(Refusal.CHANNEL_TAKEN)
             case JoinResult.REFUSED_FULL | JoinResult.REFUSED_LIMIT:
                 return self._busy()

@@ -41,7 +41,6 @@ class Found:
     presence: Presence
     steps: tuple[Step, ...]
     elapsed_s: float
-    from_cache: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def ping(context: click.Context, peer: str, as_json: bool) -> None:
 
 
 def _print_found(report: FoundReport) -> None:
-    how = "known from before" if report.from_cache else milliseconds(report.elapsed_s)
+    how = milliseconds(report.elapsed_s)
     click.echo(f"found {report.peer} ({how})")
     print_pairs(
         [

@@ -162,7 +162,6 @@ class FakeNode:
             presence=_presence(public_key),
             steps=(STEP,),
             elapsed_s=0.004,
-            from_cache=False,
         )
 
     async def ping(self, peer: str) -> Pinged:

@@ -268,7 +268,7 @@ class Scene:
 
     def _opening(self) -> None:
         insider = self.random.choice(self.insiders)
-        payload = self._opening_payload(insider.machine._local)
+        payload = self._opening_payload(insider.machine.endpoint.local)
         identifier = self.random.randbytes(16)
         if self.random.random() < 0.3:
             identifier = self.bodies._bytes(16)

@@ -532,7 +532,7 @@ def deliver(world: World, home: Node, leaf: Node, payload: bytes, number: int) -
 
 def test_openings_that_are_none_do_not_ring() -> None:
     world, servers, (alice, bob) = network(3, 2)
-    mallory = alice.machine._local
+    mallory = alice.machine.endpoint.local
     offers = [
         b"",
         b"\xff",
@@ -555,7 +555,7 @@ def test_an_opening_rings_once_however_often_and_under_any_name_it_comes() -> No
     world, servers, (alice, bob) = network(3, 2)
     offer = encode_call_body(Offer(alice.machine.presence.raw, 1, relay_only=False))
     _, opening = Line.call(
-        alice.machine._local, bob.identity.dh_public, offer, world.now
+        alice.machine.endpoint.local, bob.identity.dh_public, offer, world.now
     )
     for number in (1, 1, 1, 2, 3):
         deliver(world, servers[0], bob, opening, number)

@@ -303,9 +303,7 @@ def test_a_stranger_cannot_deliver_to_a_leaf() -> None:
         )
     )
     world.run(1)
-    assert [decode_answer(each) for each in answers] == [
-        Refused(Refusal.NOT_REGISTERED)
-    ]
+    assert [decode_answer(each) for each in answers] == [Refused(Refusal.NOT_FOR_YOU)]
     assert leaf.incoming == []
 
 

@@ -156,7 +156,7 @@ def test_records_that_are_not_the_askers_are_refused(
 def test_who_does_not_say_who_asks_may_only_read(
     bench: Bench, request_: Request
 ) -> None:
-    assert bench.ask(request_, None) == Refused(Refusal.NOT_REGISTERED)
+    assert bench.ask(request_, None) == Refused(Refusal.NOT_FOR_YOU)
     assert isinstance(bench.ask(GetSupernodes(bytes(8)), None), Supernodes)
     assert isinstance(bench.ask(LookUp(bytes(8)), None), NotFound)
     assert bench.ask(Announce((descriptor(3).raw,)), None) == Done()
@@ -270,7 +270,7 @@ def test_two_members_of_a_channel_are_joined_and_a_third_is_not(bench: Bench) ->
     assert bench.ask(JoinRelay(CHANNEL), 5, LEAF) == Joined(paired=False)
     assert bench.ask(JoinRelay(CHANNEL), 6, OTHER) == Joined(paired=True)
     third = bench.ask(JoinRelay(CHANNEL), 7, Address("203.0.113.3", 1))
-    assert third == Refused(Refusal.UNKNOWN_CHANNEL)
+    assert third == Refused(Refusal.CHANNEL_TAKEN)
     frame = encode_relayed(CHANNEL, b"voice")
     forward = bench.supernode.forward(frame, LEAF, NOW)
     assert forward is not None
