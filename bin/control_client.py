@@ -7,8 +7,10 @@ request fails with `ProgramError` 801, and so does the wait for events.
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -37,7 +39,11 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 @asynccontextmanager
 async def open_control(path: Path) -> AsyncIterator[Control]:
-    """Connect to the daemon of this socket; `ProgramError` 801 if none answers."""
+    """Connect to the daemon of this socket; `ProgramError` 801 if none answers.
+
+    811 if the directory it is in is not ours alone: somebody else could listen there.
+    """
+    _check_ours(path.parent)
     try:
         stream = await trio.open_unix_socket(str(path))
     except (FileNotFoundError, ConnectionRefusedError):
@@ -49,6 +55,13 @@ async def open_control(path: Path) -> AsyncIterator[Control]:
         nursery.start_soon(control.serve)
         yield control
         nursery.cancel_scope.cancel()
+
+
+def _check_ours(directory: Path) -> None:
+    with suppress(FileNotFoundError):
+        found = directory.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise ProgramError.of("811", f"{directory} belongs to somebody else")
 
 
 class Control:

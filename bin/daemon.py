@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -151,10 +151,26 @@ def _node_settings(settings: Settings, contacts: ContactBook) -> NodeSettings:
         network_name=settings.network,
         seeds=settings.seed_addresses,
         supernode=SupernodeMode(settings.supernode),
-        is_contact=contacts.is_contact,
+        is_contact=_careful(contacts.is_contact),
         known_names=contacts.public_key_of,
         client_version=VERSION,
     )
+
+
+def _careful(is_contact: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
+    """Take everybody for a stranger while the contacts cannot be read.
+
+    Whoever calls must not be able to end the daemon.
+    """
+
+    def is_known(public_key: bytes) -> bool:
+        try:
+            return is_contact(public_key)
+        except (ProgramError, OSError) as error:
+            log.warning("contacts: %s", error)
+            return False
+
+    return is_known
 
 
 async def _log_events(switchboard: Switchboard) -> None:

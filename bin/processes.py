@@ -103,6 +103,8 @@ def _begun_by_ps(pid: int) -> str | None:
 def _command_lines_by_proc() -> Iterator[tuple[int, str]]:
     for place in Path("/proc").glob("[0-9]*"):
         with suppress(FileNotFoundError, ProcessLookupError):
+            if place.stat().st_uid != os.getuid():
+                continue  # whatever it is called, it is none of ours
             line = os.fsdecode((place / "cmdline").read_bytes())
             yield int(place.name), f" {line}".replace("\0", " ")
 

@@ -21,7 +21,7 @@ events: `forward` says at once what to send, and a channel that expires is simpl
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -49,6 +49,8 @@ RELAY_KIND: Final = 0x09
 CHANNEL_BYTES: Final = 8
 RELAYED_BYTES_MAX: Final = 1_200
 # The largest datagram that crosses every network unfragmented.
+LEFT_MAX: Final = 1_024
+# Members that left whose bucket is remembered; each join request costs 100 bytes.
 
 _HEADER_BYTES: Final = 1 + CHANNEL_BYTES
 _LEGS_MAX: Final = 2
@@ -185,6 +187,7 @@ class Relay:
     def __init__(self, limits: RelayLimits | None = None) -> None:
         self._limits = limits if limits is not None else RelayLimits()
         self._channels: dict[bytes, _Channel] = {}
+        self._left: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
         self._received = 0
         self._forwarded = 0
         self._forwarded_bytes = 0
@@ -220,7 +223,10 @@ class Relay:
         if leg is not None:
             leg.address = address
         else:
-            leg = _Leg(member, address, self._limits.burst_bytes, now)
+            tokens_bytes, filled_at = self._left.pop(
+                member, (self._limits.burst_bytes, now)
+            )
+            leg = _Leg(member, address, tokens_bytes, filled_at)
             opened.legs.append(leg)
             self._joined += 1
         paired = len(opened.legs) == _LEGS_MAX
@@ -231,7 +237,13 @@ class Relay:
         opened = self._channels.get(channel)
         if opened is None:
             return
-        opened.legs = [leg for leg in opened.legs if leg.member != member]
+        leg = opened.leg_of(member)
+        if leg is not None:
+            # Leaving and joining again must not fill the bucket.
+            self._left[member] = (leg.tokens_bytes, leg.filled_at)
+            opened.legs.remove(leg)
+            if len(self._left) > LEFT_MAX:
+                self._left.popitem(last=False)
         if not opened.legs:
             del self._channels[channel]
 

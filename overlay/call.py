@@ -63,7 +63,6 @@ from overlay.line import Line
 from overlay.meeting import Meeting
 from overlay.messages import Answer
 from overlay.records import Presence
-from overlay.seal import SealStatistics
 
 __all__ = ["RING_S", "Call"]
 
@@ -107,7 +106,7 @@ class Call:
             ours.candidates, allowed=is_contact and not relay_only
         )
         self._state = state
-        self._line: Line | None = None
+        self.line: Line | None = None
         self._home: Peer | None = None
         self.meeting: Final = Meeting(self._channel_on)
         self._proven: set[Route] = set()
@@ -132,7 +131,7 @@ class Call:
     @property
     def index(self) -> int | None:
         """The index under which sealed datagrams for this call come."""
-        return self._line.index if self._line else None
+        return self.line.index if self.line else None
 
     @property
     def refused(self) -> int:
@@ -156,29 +155,29 @@ class Call:
         """Give how the paths are."""
         return self.paths.reports() if self.paths else []
 
-    def seal_statistics(self) -> SealStatistics | None:
-        """Give what was sealed, opened and refused on the line."""
-        return self._line.statistics() if self._line else None
-
     def hang_up(self, now: float) -> None:
         """End the call from here."""
-        talking = self._state is CallState.CONNECTED
-        self.end(EndReason.HUNG_UP if talking else EndReason.CANCELLED, now)
+        talks = self._state is CallState.CONNECTED
+        self.end(EndReason.HUNG_UP if talks else EndReason.CANCELLED, now)
 
     def end(self, reason: EndReason, now: float) -> None:
         """End the call from here, for this reason, and tell the other end."""
         if self._state is CallState.ENDED:
             return
         self._finish(reason, now, by_us=True)
-        if self._line is not None and self._line.open:
+        if self.line is not None and self.line.open:
             self._say(HangUp(reason), now)
+
+    def forget(self) -> None:
+        """Say no more."""
+        self._forget_at, self._over = math.inf, True
 
     def send_media(self, payload: bytes, now: float) -> bool:
         """Send a piece of media by the chosen path; False if there is none yet."""
         routes = self.paths.media_routes() if self.paths else ()
-        if self._line is None or not routes or self._state is not CallState.CONNECTED:
+        if self.line is None or not routes or self._state is not CallState.CONNECTED:
             return False
-        if (datagram := self._line.seal_media(payload)) is None:
+        if (datagram := self.line.seal_media(payload)) is None:
             return False
         self.timeline.mark("first_media_out", now)
         self._datagrams.extend((route, datagram) for route in routes)
@@ -186,16 +185,16 @@ class Call:
 
     def media_received(self) -> list[bytes]:
         """Drain the media that came."""
-        return self._line.media_received() if self._line else []
+        return self.line.media_received() if self.line else []
 
     # -- what arrives ------------------------------------------------------------------
 
     def receive(self, datagram: bytes, route: Route | None, now: float) -> None:
         """Take a sealed datagram of this call; `route` None came by the introducer."""
-        if self._line is None or self._over:
+        if self.line is None or self._over:
             return
         try:
-            self._line.receive(datagram, now)
+            self.line.receive(datagram, now)
         except WireError:
             self._refused += 1
             return
@@ -231,8 +230,8 @@ class Call:
         if self.paths is not None and self._state is not CallState.ENDED:
             self.paths.handle_timeout(now)
             self._settle_paths(now)
-        if self._line is not None:
-            self._line.exchange.handle_timeout(now)
+        if self.line is not None:
+            self.line.exchange.handle_timeout(now)
             self._settle_exchange(now)
         if now >= self._no_path_at:
             self.end(EndReason.NO_RELAY, now)
@@ -242,16 +241,15 @@ class Call:
             else:
                 self.end(EndReason.LOST, now)
         if now >= self._forget_at:
-            self._forget_at = math.inf
-            self._over = True
+            self.forget()
 
     def next_timeout(self) -> float:
         """Give the instant at which something is due."""
         instants = [self._no_path_at, self._lost_at, self._forget_at]
         if self.paths is not None and self._state is not CallState.ENDED:
             instants.append(self.paths.next_timeout())
-        if self._line is not None and not self._over:
-            instants.append(self._line.exchange.next_timeout())
+        if self.line is not None and not self._over:
+            instants.append(self.line.exchange.next_timeout())
         return min(instants)
 
     # -- drains ------------------------------------------------------------------------
@@ -308,8 +306,8 @@ class Call:
         self._move(Cause.ENDED, now)
 
     def _say(self, request: CallRequest, now: float) -> None:
-        if self._line is not None:
-            self._line.exchange.request(encode_call_body(request), now)
+        if self.line is not None:
+            self.line.exchange.request(encode_call_body(request), now)
 
     def _punch(self, candidates: Sequence[str], now: float) -> None:
         """Try the other end's addresses; that shows it ours."""
@@ -320,12 +318,12 @@ class Call:
             self._settle_paths(now)
 
     def _channel_on(self, relay_static: bytes) -> bytes:
-        assert self._line is not None
-        return self._line.channel(relay_static)
+        assert self.line is not None
+        return self.line.channel(relay_static)
 
     def _begin_paths(self, *, controlling: bool) -> None:
-        assert self._line is not None
-        credentials = self._line.credentials()
+        assert self.line is not None
+        credentials = self.line.credentials()
         ours, theirs = credentials.our_fragment, credentials.their_fragment
         self._check_name = f"{ours}:{theirs}"
         draw = self._ours.local.random_bytes
@@ -363,9 +361,9 @@ class Call:
                 self._events.append(event)
 
     def _settle_exchange(self, now: float) -> None:
-        if self._line is None:
+        if self.line is None:
             return
-        exchange = self._line.exchange
+        exchange = self.line.exchange
         for event in exchange.events():
             try:
                 if isinstance(event, RequestReceived):
@@ -376,17 +374,17 @@ class Call:
                     decode_call_answer(event.body)
             except WireError:
                 self._refused += 1
-        over = self._state is CallState.ENDED and self.ended_by_us and self._line.open
+        over = self._state is CallState.ENDED and self.ended_by_us and self.line.open
         if over and not exchange.requests_under_way:
             self._forget_at = now
 
     def _seal_exchange(self) -> None:
         """Send what is to be said by a path that answers, else by the introducer."""
-        if self._line is None:
+        if self.line is None:
             return
         routes = self.paths.media_routes() if self.paths else ()
         proven = [route for route in routes if route in self._proven]
-        for datagram in self._line.messages_to_send():
+        for datagram in self.line.messages_to_send():
             if proven:
                 self._datagrams.append((proven[0], datagram))
             else:

@@ -23,6 +23,7 @@ from nat import stun
 from nat.address import Address
 from nat.errors import WireError
 from nat.paths import Direct, Relayed, Route
+from overlay import tai64n
 from overlay.ask import Ask, Peer
 from overlay.call import Call
 from overlay.call_messages import (
@@ -50,6 +51,8 @@ CALLS_MAX: Final = 24
 # Kept at once, those that only repeat their last word included.
 PINGS_MAX: Final = 4
 # Answered at once.
+CLOCK_SKEW_S_MAX: Final = 3_600.0
+# A caller's clock may be so far behind our start; an older opening is a recording.
 BUSY_REPLIES_MAX: Final = 64
 # Kept to be repeated; a caller asks again for 10 s.
 CALLERS_MAX: Final = 4_096
@@ -81,12 +84,15 @@ class Calls:
     `voices_max` calls with sound may be going on before a caller hears busy.
     """
 
-    def __init__(self, is_contact: Callable[[bytes], bool], voices_max: int) -> None:
+    def __init__(
+        self, is_contact: Callable[[bytes], bool], voices_max: int, now: float
+    ) -> None:
         self._is_contact = is_contact
         self._voices_max = voices_max
         self._calls: dict[int, Call] = {}
         self._by_introduction: dict[bytes, Call] = {}
-        self._timestamps = GreatestTimestamps(CALLERS_MAX)
+        floor = tai64n.encode(now - CLOCK_SKEW_S_MAX)
+        self._timestamps = GreatestTimestamps(CALLERS_MAX, floor)
         self._busy_replies: OrderedDict[bytes, bytes] = OrderedDict()
         self._deadlines = Deadlines[int]()
         self._last_number = 0
@@ -99,8 +105,8 @@ class Calls:
 
     @property
     def is_full(self) -> bool:
-        """Whether one more call has no place."""
-        return len(self._calls) >= CALLS_MAX
+        """Whether one more call has no place: those that ended make room."""
+        return sum(1 for call in self._calls.values() if _is_active(call)) >= CALLS_MAX
 
     def find(self, number: int) -> Call | None:
         """Give the call with this number."""
@@ -307,6 +313,10 @@ class Calls:
         return self._last_number
 
     def _add(self, call: Call) -> None:
+        ended = [held for held in self if not _is_active(held)]
+        for oldest in ended[: max(0, len(self._calls) + 1 - CALLS_MAX)]:
+            oldest.forget()
+            self._touch(oldest)
         self._calls[call.number] = call
         self._by_introduction[call.introduction] = call
         self._touch(call)
@@ -353,8 +363,9 @@ class Calls:
         return opened, offer, peer
 
     def _is_busy_for(self, offer: Offer, *, is_contact: bool) -> bool:
-        active = [c for c in self._calls.values() if c.state is not CallState.ENDED]
-        pings = [call for call in active if call.purpose is Purpose.PING]
+        active = [call for call in self if _is_active(call)]
+        # Those that ended a moment ago count, or they would come without a pause.
+        pings = [call for call in self if _is_their_ping(call)]
         if offer.purpose == Purpose.PING:
             return self.is_full or len(pings) >= PINGS_MAX
         voices = [call for call in active if call.purpose is Purpose.VOICE]
@@ -367,3 +378,11 @@ class Calls:
 def _is_stranger_ringing(call: Call) -> bool:
     ringing = isinstance(call, IncomingCall) and call.state is CallState.RINGING
     return ringing and not call.is_contact
+
+
+def _is_their_ping(call: Call) -> bool:
+    return isinstance(call, IncomingCall) and call.purpose is Purpose.PING
+
+
+def _is_active(call: Call) -> bool:
+    return call.state is not CallState.ENDED

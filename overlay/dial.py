@@ -150,6 +150,7 @@ class Dial:
             self._pause_s *= 2
             self._retry_at = now + self._pause_s
             self._try(now, cookie=None)
+            self.failed = self._fails_at <= now
 
     def next_timeout(self) -> float:
         """Give the instant of the next try, or of giving up."""
@@ -161,6 +162,12 @@ class Dial:
         return to_send
 
     def _try(self, now: float, cookie: bytes | None) -> None:
+        try:
+            self._send_first(now, cookie)
+        except WireError:  # no secret can be made with their key: nobody has it
+            self._retry_at, self._fails_at = math.inf, now
+
+    def _send_first(self, now: float, cookie: bytes | None) -> None:
         local = self._local
         tried = Handshake(
             self._pattern,

@@ -279,11 +279,12 @@ class Endpoint:
         """Take in who knocked: its request is asked, its HS2 owed."""
         index = self.take_index()
         if arrival.static is None:
-            if arrival.request is None:
-                raise WireError("anonymous, and nothing asked")
+            early = arrival.request
+            if early is None or not self._may_be_early(early.body):
+                raise WireError("anonymous, and nothing asked that may be")
             question = Question(None, arrival.source, index, proven=False)
             self._owed.append(_Owed(arrival, index, None, now))
-            self._events.append(Asked(question, arrival.request.body))
+            self._events.append(Asked(question, early.body))
             return
         session = self._session_with(arrival.static, arrival.source, now)
         self._owed.append(_Owed(arrival, index, session, now))

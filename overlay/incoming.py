@@ -67,9 +67,9 @@ class IncomingCall(Call):
         )
         self.peer = peer
         self._home = home
-        self._line = opened.line(ours.local)
+        self.line = opened.line(ours.local)
         self._unanswered_at = now + UNANSWERED_S
-        self._reply = self._line.reply(opened, encode_call_body(Ringing(relays)))
+        self._reply = self.line.reply(opened, encode_call_body(Ringing(relays)))
         self._begin_paths(controlling=False)
         self.timeline.mark("ringing", now)
         self._signal(self._reply)
@@ -77,7 +77,7 @@ class IncomingCall(Call):
     def repeat_reply(self, home: Peer) -> None:
         """Say again what was said to the opening: it came again, through `home`."""
         self._home = home
-        if self._line is not None and not self._line.confirmed:
+        if self.line is not None and not self.line.confirmed:
             self._signal(self._reply)
 
     def answer(self, now: float) -> None:

@@ -11,6 +11,7 @@ ends `IDLE_S` after the last word. Sans-IO; bounded in all and for each caller.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +37,7 @@ class Introductions:
 
     def __init__(self) -> None:
         self._open: dict[bytes, _Introduction] = {}
+        self._of_caller: Counter[bytes] = Counter()
         self._refused = 0
 
     def __len__(self) -> int:
@@ -56,11 +58,12 @@ class Introductions:
             same = (known.caller, known.callee) == (caller, callee)
             self._refused += not same
             return same
-        callers = sum(1 for held in self._open.values() if held.caller == caller)
-        if len(self._open) >= INTRODUCTIONS_MAX or callers >= PER_CALLER_MAX:
+        theirs = self._of_caller[caller]
+        if len(self._open) >= INTRODUCTIONS_MAX or theirs >= PER_CALLER_MAX:
             self._refused += 1
             return False
         self._open[identifier] = _Introduction(caller, callee, now + IDLE_S)
+        self._of_caller[caller] += 1
         return True
 
     def other_side(self, identifier: bytes, side: bytes, now: float) -> bytes | None:
@@ -75,7 +78,8 @@ class Introductions:
     def handle_timeout(self, now: float) -> None:
         """End what has been silent for too long."""
         while now >= self.next_timeout():
-            del self._open[next(iter(self._open))]
+            over = self._open.pop(next(iter(self._open)))
+            self._of_caller -= Counter((over.caller,))
 
     def next_timeout(self) -> float:
         """Give the instant at which the next one may end."""

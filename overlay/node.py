@@ -100,7 +100,7 @@ class NodeMachine:
         )
         self.station: Final = Station(config, self._records)
         self._phone = Phone(
-            config, self._records, self.station, self.endpoint, self.gate
+            config, self._records, self.station, self.endpoint, self.gate, now
         )
         self.calls: Final = self._phone.calls
         self._searches = Searches(config.random_bytes)

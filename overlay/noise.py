@@ -52,6 +52,7 @@ __all__ = [
     "KeyPair",
     "Pattern",
     "TransportKeys",
+    "check_public_key",
     "derive",
 ]
 
@@ -123,6 +124,11 @@ class KeyPair:
 
     def __repr__(self) -> str:
         return f"KeyPair(public={self.public.hex()})"
+
+
+def check_public_key(public: bytes) -> None:
+    """Raise `WireError` for a key of low order: no secret can be made with it."""
+    _ANY_KEY.exchange(public)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,3 +339,7 @@ def _cut(message: bytes, length: int) -> tuple[bytes, bytes]:
     if len(message) < length:
         raise WireError(f"a handshake message cut short: {len(message)} of {length}")
     return message[:length], message[length:]
+
+
+_ANY_KEY: Final = KeyPair(bytes(range(32)))
+# Public: it only finds out what an exchange would say.

@@ -99,7 +99,7 @@ class OutgoingCall(Call):
         self._give_up_at = now + OFFER_S
         self._choose_at = math.inf
         offer = Offer(ours.presence, int(purpose), relay_only)
-        self._line, self._opening = Line.call(
+        self.line, self._opening = Line.call(
             ours.local, peer.dh_public, encode_call_body(offer), now
         )
         self.timeline.mark("placed", now)
@@ -113,9 +113,9 @@ class OutgoingCall(Call):
 
     def receive_reply(self, datagram: bytes, now: float) -> None:
         """Take the callee's reply to our opening."""
-        assert self._line is not None
+        assert self.line is not None
         try:
-            payload = self._line.receive_reply(datagram)
+            payload = self.line.receive_reply(datagram)
             reply = decode_call_reply(payload or b"")
         except WireError:
             self._refused += 1
@@ -126,7 +126,7 @@ class OutgoingCall(Call):
             self._say(Refuse(self.ended_reason), now)
             return
         self._move(Cause.REPLIED, now)
-        self._signal(self._line.confirm())
+        self._signal(self.line.confirm())
         match reply:
             case Refuse(reason):
                 self._finish(end_reason(reason), now, by_us=False)

@@ -39,8 +39,9 @@ class Phone:
         station: Station,
         endpoint: Endpoint,
         gate: Gate,
+        now: float,
     ) -> None:
-        self.calls = Calls(config.is_contact, config.voices_max)
+        self.calls = Calls(config.is_contact, config.voices_max, now)
         self._station = station
         self._config = config
         self._us = station.us

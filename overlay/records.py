@@ -37,6 +37,7 @@ from overlay.messages import (
     decode_with,
 )
 from overlay.names import check_name
+from overlay.noise import check_public_key
 
 __all__ = [
     "HOMES_MAX",
@@ -211,15 +212,17 @@ def _sign(identity: Identity, kind: _Kind, record: SignedRecord) -> bytes:
 
 
 def _decode_payload(signed: _Signed) -> SignedRecord:
-    """Decode, and check what the types do not say."""
+    """Decode, and check what the types do not say. `WireError` for weak keys too."""
     match signed.kind:
         case _Kind.PRESENCE:
             presence = decode_with(_PRESENCES, signed.payload)
+            check_public_key(presence.dh_public)
             for home in presence.homes:
                 Address.unpack(home.packed_address)
             return presence
         case _Kind.DESCRIPTOR:
             descriptor = decode_with(_DESCRIPTORS, signed.payload)
+            check_public_key(descriptor.dh_public)
             Address.unpack(descriptor.packed_address)
             return descriptor
         case _Kind.CLAIM:

@@ -73,8 +73,10 @@ class Registry:
         if identity not in self._by_identity and len(self._by_identity) >= self._max:
             self._refused += 1
             return None
+        # One session, one identity: who registers another one leaves the first.
+        self.drop(presence.dh_public)
         held = self._by_identity.pop(identity, None)
-        if held is not None and held.static != presence.dh_public:
+        if held is not None:
             self._identity_of.pop(held.static, None)
         self._by_identity[identity] = Registration(
             presence.dh_public, address, presence, claim, now + LIFETIME_S

@@ -22,7 +22,7 @@ from nat.address import Address
 from nat.errors import WireError
 from nat.relay import Forward, JoinResult, Relay
 from overlay.ask import Ask, Asker, Peer
-from overlay.draw import draw_fraction, draw_some
+from overlay.draw import draw_fraction
 from overlay.endpoint_events import Question
 from overlay.identity import Identity
 from overlay.index import Index
@@ -351,9 +351,10 @@ class Supernode:
     def _busy(self) -> Busy:
         span_s = RETRY_AFTER_S_MAX - RETRY_AFTER_S_MIN
         pause_s = RETRY_AFTER_S_MIN + span_s * draw_fraction(self._random_bytes)
-        others = [seat for seat in self.members.ring if seat.static != self._static]
-        some = draw_some(self._random_bytes, others, ALTERNATIVES_MAX)
-        return Busy(pause_s, tuple(seat.contact for seat in some))
+        anywhere = self._random_bytes(8)
+        some = self.members.ring.owners(anywhere, ALTERNATIVES_MAX + 1)
+        others = [seat.contact for seat in some if seat.static != self._static]
+        return Busy(pause_s, tuple(others[:ALTERNATIVES_MAX]))
 
     def _introduce(self, request: Introduce, caller: bytes, now: float) -> Answer:
         ours = request.target == self.members.descriptor.public_key

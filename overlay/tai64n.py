@@ -56,12 +56,13 @@ def decode(packed: bytes) -> float:
 class GreatestTimestamps:
     """The greatest timestamp each static key has shown: what is older is a recording.
 
-    Bounded: the key not heard of for longest is forgotten first. A recording of its
-    first message would then be answered once, which is harmless, since its sender
-    cannot read the answer and only idempotent requests ride in a first message.
+    Bounded: the key not heard of for longest is forgotten first. From then on nothing
+    older than what was forgotten is taken from keys that are not known, nor anything
+    older than `floor`, so that no recording is taken for new.
     """
 
-    def __init__(self, keys_max: int = TIMESTAMPS_MAX) -> None:
+    def __init__(self, keys_max: int = TIMESTAMPS_MAX, floor: bytes = b"") -> None:
+        self._floor = floor
         self._greatest = OrderedDict[bytes, bytes]()
         self._keys_max = keys_max
         self.refused = 0
@@ -69,13 +70,14 @@ class GreatestTimestamps:
 
     def accept(self, static_key: bytes, timestamp: bytes) -> bool:
         """Remember the timestamp if it is greater than all before, else refuse it."""
-        if timestamp <= self._greatest.get(static_key, b""):
+        if timestamp <= self._greatest.get(static_key, self._floor):
             self.refused += 1
             return False
         self._greatest[static_key] = timestamp
         self._greatest.move_to_end(static_key)
         if len(self._greatest) > self._keys_max:
-            self._greatest.popitem(last=False)
+            _, forgotten = self._greatest.popitem(last=False)
+            self._floor = max(self._floor, forgotten)
             self.forgotten += 1
         return True
 

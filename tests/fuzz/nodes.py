@@ -225,7 +225,7 @@ class Scene:
             (insider, call)
             for insider in self.insiders
             for call in insider.machine.calls
-            if call._line is not None and call._line.open and call.paths is not None
+            if call.line is not None and call.line.open and call.paths is not None
         ]
         if not calls:
             insider = self.random.choice(self.insiders)
@@ -241,10 +241,10 @@ class Scene:
         )
 
     def _speak(self, insider: Node, call: Call) -> None:
-        assert call._line is not None
-        assert call._line._transport is not None
+        assert call.line is not None
+        assert call.line._transport is not None
         assert call.paths is not None
-        transport, lot = call._line._transport, self.random.random()
+        transport, lot = call.line._transport, self.random.random()
         if lot < 0.5:
             body = self.bodies.in_call()
             number = self.random.getrandbits(32)

@@ -136,9 +136,7 @@ class Amplification(RuleBasedStateMachine):
     @rule(source=addresses, size=sizes)
     def hear(self, source: Address, size: int) -> None:
         self.gate.heard(source, size, self.now)
-        if self.now < self.validated_until[source]:
-            self.validated_until[source] = self.now + gate.VALIDATION_S
-        else:
+        if self.now >= self.validated_until[source]:
             self.earned[source] += size
 
     @rule(address=addresses, size=sizes)

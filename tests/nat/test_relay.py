@@ -349,3 +349,16 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrderTest = AnyOrder.TestCase
 AnyOrderTest.settings = settings(deadline=None)
+
+
+def test_leaving_and_joining_again_does_not_fill_the_bucket() -> None:
+    relay = Relay()
+    relay.join(channel(1), BOB, AT_BOB, NOW)
+    carried = 0
+    for _ in range(5):
+        relay.join(channel(1), ALICE, AT_ALICE, NOW)
+        for _ in range(40):
+            datagram = encode_relayed(channel(1), bytes(1_000))
+            carried += relay.forward(datagram, AT_ALICE, NOW) is not None
+        relay.leave(channel(1), ALICE, NOW)
+    assert carried <= 16

@@ -8,6 +8,7 @@ import pytest
 
 from nat.address import Address
 from nat.candidate import Candidate, CandidateKind
+from nat.errors import WireError
 from nat.paths import Direct, Relayed
 from overlay.call_messages import (
     Accept,
@@ -28,8 +29,9 @@ from overlay.line import Line
 from overlay.messages import Contact, Deliver, encode_body
 from overlay.node_events import CallArrived, SupernodeMode
 from overlay.outgoing import OutgoingCall, choose_relays
+from overlay.records import Presence, read_presence, sign_presence
 from tests.overlay.machines import Node, Quality, World
-from tests.overlay.samples import contact, presence
+from tests.overlay.samples import contact, identity, presence
 from tests.overlay.test_node import VICTIM, network
 
 
@@ -358,7 +360,8 @@ def test_a_ping_that_nobody_hangs_up_ends_after_ten_seconds() -> None:
 
 def test_no_more_calls_are_placed_than_there_is_room_for() -> None:
     world, _, (alice, bob) = network(3, 2)
-    gone = presence(99)
+    nowhere = Contact.of(Address("20.99.0.1", 7000), identity(98).dh_public)
+    gone = presence(99, homes=(nowhere,))
     for _ in range(CALLS_MAX):
         alice.call_at(gone)
     assert alice.machine.calls.is_full
@@ -369,8 +372,44 @@ def test_no_more_calls_are_placed_than_there_is_room_for() -> None:
     call = bob.call(alice)
     world.run(1)
     assert call.ended_reason is EndReason.BUSY
-    world.run(6)
+    world.run(12)
     assert not alice.machine.calls.is_full
+
+
+def test_pings_that_end_at_once_do_not_keep_anybody_out() -> None:
+    world, _, (alice, mallory, bob) = network(3, 3)
+    for _ in range(CALLS_MAX + 4):
+        ping = mallory.call(alice, purpose=Purpose.PING)
+        world.run(0.2)
+        mallory.hang_up(ping)
+        world.run(0.1)
+    assert len(list(alice.machine.calls)) <= CALLS_MAX
+    _, theirs = ring(bob, alice)
+    assert theirs.state is CallState.RINGING
+
+
+def test_a_presence_with_a_key_of_low_order_is_no_presence() -> None:
+    who = identity(99)
+    weak = Presence(
+        public_key=who.public_key,
+        dh_public=bytes(32),
+        seq=1,
+        issued=1,
+        ttl_s=900,
+        homes=(),
+        caps=0,
+        client_version="test",
+    )
+    with pytest.raises(WireError, match="low order"):
+        read_presence(sign_presence(who, weak))
+
+
+def test_a_home_with_a_key_of_low_order_is_passed_over() -> None:
+    world, _, (alice, _) = network(3, 2)
+    weak = Contact.of(Address("20.0.0.1", 7000), bytes(32))
+    call = alice.call_at(presence(99, homes=(weak,)))
+    world.run(2)
+    assert call.ended_reason is EndReason.NOT_ONLINE
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -411,8 +450,8 @@ def test_relays_are_chosen_by_the_round_trips_of_both_ends() -> None:
 
 def speak(node: Node, call: OutgoingCall | IncomingCall, body: bytes) -> None:
     """Let one end of a call say anything at all."""
-    assert call._line is not None
-    call._line.exchange.request(body, node.world.now)
+    assert call.line is not None
+    call.line.exchange.request(body, node.world.now)
     node.machine.changed(call, node.world.now)
     node.world.drain(node)
 

@@ -89,6 +89,15 @@ def test_what_may_not_be_early_waits_for_the_session(
     assert asked.question.proven
 
 
+def test_what_may_not_be_early_is_not_asked_anonymously(
+    wire: Wire, alice: Node, bob: Node
+) -> None:
+    alice.endpoint.request_anonymously(bob.peer, b"not early", wire.now)
+    wire.run(6)
+    assert bob.heard(Asked) == []
+    assert len(alice.heard(Expired)) == 1
+
+
 def test_an_early_request_has_an_unproven_source(
     wire: Wire, alice: Node, bob: Node
 ) -> None:

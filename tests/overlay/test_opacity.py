@@ -52,7 +52,8 @@ class Scene:
         return [d for d in self.traffic if d[0] == 9 and d[9] == 8]
 
     def counted(self) -> SealStatistics:
-        counted = self.theirs.seal_statistics()
+        assert self.theirs.line is not None
+        counted = self.theirs.line.statistics()
         assert counted is not None
         return counted
 
@@ -63,7 +64,7 @@ class Scene:
         """All that only the two ends may know."""
         secrets = [*self.spoken]
         for call in (self.ours, self.theirs):
-            line = call._line
+            line = call.line
             assert line is not None
             assert line._keys is not None
             for key in (line._keys.send, line._keys.receive):
@@ -160,7 +161,7 @@ def memory_of(machine: NodeMachine) -> list[bytes]:
 def test_the_walk_finds_what_a_node_holds(scene: Scene) -> None:
     """Or else the tests below would prove nothing: the ends do hold their secrets."""
     held = b"\n".join(memory_of(scene.alice.machine))
-    line = scene.ours._line
+    line = scene.ours.line
     assert line is not None
     assert line._keys is not None
     assert line._keys.send in held
@@ -225,7 +226,7 @@ def test_a_frame_that_was_tampered_with_is_dropped_and_counted(scene: Scene) -> 
 
 def to_bob(scene: Scene) -> list[bytes]:
     """The frames of voice that reach Bob, once each."""
-    line = scene.theirs._line
+    line = scene.theirs.line
     assert line is not None
     index = line.index.to_bytes(4, "little")
     return list(dict.fromkeys(d for d in scene.media if d[10:14] == index))

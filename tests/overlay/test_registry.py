@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,3 +78,14 @@ def test_both_tables_always_agree(steps: list[tuple[str, int, float]]) -> None:
         assert here == set(registry._identity_of)
         ends = [each.expires_at for each in registry]
         assert ends == sorted(ends)
+
+
+def test_a_session_with_another_identity_leaves_the_first(registry: Registry) -> None:
+    two = presence(2)
+    as_one = msgspec.structs.replace(two, dh_public=identity(1).dh_public)
+    registry.register(presence(1), None, LEAF, NOW)
+    registry.register(as_one, None, LEAF, NOW)
+    assert len(registry) == 1
+    registry.handle_timeout(NOW + LIFETIME_S)
+    assert len(registry) == 0
+    assert registry.next_timeout() == math.inf

@@ -90,7 +90,14 @@ def test_the_key_silent_for_longest_is_forgotten_first() -> None:
     greatest.accept(b"carol", encode(1.0))
     assert (len(greatest), greatest.forgotten) == (2, 1)
     assert not greatest.accept(b"alice", encode(2.0))
-    assert greatest.accept(b"bob", encode(1.0))
+    assert not greatest.accept(b"bob", encode(1.0))  # perhaps what was forgotten
+    assert greatest.accept(b"bob", encode(1.5))
+
+
+def test_nothing_older_than_the_floor_is_taken() -> None:
+    greatest = GreatestTimestamps(floor=encode(5.0))
+    assert not greatest.accept(b"alice", encode(5.0))
+    assert greatest.accept(b"alice", encode(6.0))
 
 
 def test_a_recording_does_not_keep_its_key_remembered() -> None:
@@ -99,4 +106,4 @@ def test_a_recording_does_not_keep_its_key_remembered() -> None:
     greatest.accept(b"bob", encode(1.0))
     greatest.accept(b"alice", encode(1.0))
     greatest.accept(b"carol", encode(1.0))
-    assert greatest.accept(b"alice", encode(1.0))
+    assert greatest.accept(b"alice", encode(1.5))
