@@ -247,6 +247,10 @@ class Relay:
         if not opened.legs:
             del self._channels[channel]
 
+    def serves(self, member: bytes) -> bool:
+        """Whether a member has a leg of any channel."""
+        return any(leg.member == member for _, _, leg in self._legs())
+
     def member_moved(self, member: bytes, address: Address) -> None:
         """A member's session was authenticated at another address."""
         for _, opened, leg in self._legs():

@@ -68,7 +68,8 @@ class Endpoint:
     """The sessions of one node; lives as long as the node.
 
     `gate` is told what it must know of addresses; the owner sends nothing past it.
-    `may_be_early(body)` says which requests may ride in a first message.
+    `may_be_early(body)` says which requests may ride in a first message; the owner may
+    set `is_needed(static)`, whose sessions do not make room for newcomers.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Endpoint:
         self._static = static
         self._gate = gate
         self._may_be_early = may_be_early
+        self.is_needed: Callable[[bytes], bool] = lambda static: False
         self._random_bytes = random_bytes
         self.local: Final = Local(
             static, handshake.prologue(network), random_bytes, self.take_index
@@ -340,7 +342,7 @@ class Endpoint:
     def _new_session(
         self, address: Address, static: bytes | None, now: float
     ) -> Session:
-        idle = self._sessions.idlest()
+        idle = self._sessions.idlest(self.is_needed)
         if idle is not None:
             idle.close()
             self._touch(idle)

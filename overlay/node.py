@@ -99,6 +99,7 @@ class NodeMachine:
             config.identity, config.name, config.client_version, now
         )
         self.station: Final = Station(config, self._records)
+        self.endpoint.is_needed = self.station.needs
         self._phone = Phone(
             config, self._records, self.station, self.endpoint, self.gate, now
         )

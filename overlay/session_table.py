@@ -6,7 +6,7 @@ one already: the newer one counts. Sans-IO.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from nat.address import Address
@@ -15,7 +15,8 @@ from overlay.session import Session, SessionState
 __all__ = ["SESSIONS_MAX", "SessionTable"]
 
 SESSIONS_MAX: Final = 4_096
-# A home's 750 leaves, the supernodes it probes and stores with, callers passing by.
+# A home's 750 leaves, the supernodes it probes and stores with, callers passing by. The
+# needed ones do not give way; they are bounded by those who need them.
 
 
 class SessionTable:
@@ -55,11 +56,14 @@ class SessionTable:
                 return session
         return None
 
-    def idlest(self) -> Session | None:
-        """Give the one that can best be spared, if the table is full."""
+    def idlest(self, is_needed: Callable[[bytes], bool]) -> Session | None:
+        """Give the one to spare if the table is full: not needed, unused longest."""
         if len(self._indexes) < SESSIONS_MAX:
             return None
-        return min(self._indexes, key=lambda held: (held.confirmed, held.used_at))
+        for session in self._indexes:  # the order of use
+            if session.static is None or not is_needed(session.static):
+                return session
+        return None
 
     def add(self, session: Session) -> None:
         """Take in a new one."""
@@ -75,6 +79,7 @@ class SessionTable:
         for gone in before - now:
             del self._by_index[gone]
         self._by_index.update(dict.fromkeys(now - before, session))
+        del self._indexes[session]
         self._indexes[session] = now
 
     def name(self, session: Session) -> None:

@@ -76,6 +76,13 @@ class Station:
             return [self.us]
         return [home.peer for home in self.homes.homes] if self.homes else []
 
+    def needs(self, static: bytes) -> bool:
+        """Whether a session with this node must not make room for another."""
+        if self.supernode is not None:
+            return self.supernode.needs(static)
+        homes = self.homes.homes if self.homes else ()
+        return any(home.static == static for home in homes)
+
     def askers(self) -> list[Asker]:
         """Give the machines that ask."""
         askers: list[Asker] = [] if self.homes is None else [self.homes]

@@ -191,6 +191,14 @@ class Supernode:
         """Write the records of our own node to their owners."""
         self.publication.publish(presence, claim, now)
 
+    def needs(self, static: bytes) -> bool:
+        """Whether this is a leaf of ours, a member of the ring, or on our relay."""
+        return (
+            self.registry.knows(static)
+            or static in self.members.ring
+            or self.relay.serves(static)
+        )
+
     def peer_moved(self, static: bytes, address: Address) -> None:
         """Take it that a session goes to another address now."""
         self.relay.member_moved(static, address)

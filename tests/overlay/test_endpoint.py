@@ -466,6 +466,21 @@ def test_the_longest_idle_session_makes_room_for_another(
     assert alice.heard(SessionClosed) == gone
 
 
+def test_needed_sessions_make_room_for_nobody(
+    wire: Wire, alice: Node, bob: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overlay.session_table.SESSIONS_MAX", 3)
+    alice.endpoint.is_needed = lambda static: static == bob.static.public
+    alice.endpoint.request(bob.peer, b"hi", wire.now)
+    wire.run(1)
+    for number in range(1, 6):
+        friend = Node(wire, f"203.0.113.{number}", 100 + number)
+        alice.endpoint.request(friend.peer, b"hi", wire.now)
+        wire.run(1)
+    assert alice.endpoint.session_with(bob.static.public) is not None
+    assert alice.endpoint.statistics()["sessions"] == 3
+
+
 def test_half_open_handshakes_are_bounded_and_end(
     wire: Wire, alice: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

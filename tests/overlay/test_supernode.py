@@ -327,3 +327,13 @@ def test_a_delivery_that_failed_is_counted(bench: Bench) -> None:
     (ask,) = bench.supernode.messages_to_send()
     bench.supernode.failed(ask.tag, NOW)
     assert bench.supernode.statistics()["signals_dropped"] == 1
+
+
+def test_leaves_members_and_who_relays_here_are_needed(bench: Bench) -> None:
+    assert not bench.supernode.needs(identity(5).dh_public)
+    bench.register(5)
+    assert bench.supernode.needs(identity(5).dh_public)
+    bench.ask(Announce((descriptor(3).raw,)), 3, address(3))
+    assert bench.supernode.needs(identity(3).dh_public)
+    bench.ask(JoinRelay(CHANNEL), 6)
+    assert bench.supernode.needs(identity(6).dh_public)
