@@ -149,8 +149,9 @@ class _Spinner(_Lines):
 
     def step(self, text: str) -> None:
         """Write a line, and go on below it."""
-        super().step(text)
-        self._status.update("")
+        # By the spinner's own console, which takes its line away meanwhile.
+        self._status.console.print(text, markup=False, highlight=False)
+        self._status.update(" ")  # an empty text would leave the one before
 
     def live(self, text: str) -> None:
         """Put this beside the spinner."""

@@ -62,9 +62,9 @@ class RelayLimits:
 
     calls_max: int = 20
     # 2 Mbit/s in all, with voice of 32 kbit/s
-    channels_per_member_max: int = 4
-    # one a call: a call, one on hold, a ping, and one that ended a moment ago
-    channels_per_host_max: int = 8
+    channels_per_member_max: int = 16
+    # one a call; those that ended a moment ago and pings count, too
+    channels_per_host_max: int = 32
     # a household behind one address
     rate_bytes_per_s: int = 8_000
     # a direction: 64 kbit/s, where voice of 32 kbit/s takes 48 with what is around it

@@ -58,13 +58,20 @@ class Introductions:
             same = (known.caller, known.callee) == (caller, callee)
             self._refused += not same
             return same
-        theirs = self._of_caller[caller]
-        if len(self._open) >= INTRODUCTIONS_MAX or theirs >= PER_CALLER_MAX:
+        if self._of_caller[caller] >= PER_CALLER_MAX:
+            self._end_oldest_of(caller)
+        if len(self._open) >= INTRODUCTIONS_MAX:
             self._refused += 1
             return False
         self._open[identifier] = _Introduction(caller, callee, now + IDLE_S)
         self._of_caller[caller] += 1
         return True
+
+    def _end_oldest_of(self, caller: bytes) -> None:
+        """End what a caller began first: it is most likely over."""
+        oldest = next(key for key, held in self._open.items() if held.caller == caller)
+        del self._open[oldest]
+        self._of_caller -= Counter((caller,))
 
     def other_side(self, identifier: bytes, side: bytes, now: float) -> bytes | None:
         """Give whom a signal of `side` is for; None if this is not theirs."""

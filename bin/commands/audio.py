@@ -64,4 +64,11 @@ def audio_choice(
             speaker = "null"
     if record is not None:
         record = str(Path(record).expanduser().absolute())
+        if play is not None and _is_same(microphone, record):
+            raise click.UsageError("--record would overwrite what --play plays")
     return AudioChoice(microphone, speaker, record)
+
+
+def _is_same(spec: str | None, record: str) -> bool:
+    played = Path((spec or "").removeprefix("file:"))
+    return played.exists() and Path(record).exists() and played.samefile(record)

@@ -219,6 +219,15 @@ def test_loopback_without_a_sound_card_has_nothing_to_test(
     assert run(home, "loopback", *words).exit_code == Exit.OK
 
 
+def test_what_is_played_is_not_recorded_over(home: Path, tmp_path: Path) -> None:
+    dear = tmp_path / "dear.wav"
+    dear.write_bytes(b"something dear")
+    result = run(home, "call", "bob", "--play", str(dear), "--record", str(dear))
+    assert result.exit_code == Exit.USAGE
+    assert "would overwrite" in result.stderr
+    assert dear.read_bytes() == b"something dear"
+
+
 def test_loopback_ends_after_the_seconds_it_was_given(home: Path) -> None:
     result = run(
         home,

@@ -188,16 +188,16 @@ def test_a_full_relay_refuses_new_channels_and_keeps_the_old_ones() -> None:
     assert relay.join(channel(0), BOB, AT_BOB, NOW) is JoinResult.JOINED_SECOND
 
 
-def test_a_member_has_four_channels_at_most() -> None:
+def test_a_member_has_sixteen_channels_at_most() -> None:
     relay = Relay()
-    results = [relay.join(channel(n), ALICE, AT_ALICE, NOW) for n in range(5)]
-    assert results[3:] == [JoinResult.JOINED_FIRST, JoinResult.REFUSED_LIMIT]
+    results = [relay.join(channel(n), ALICE, AT_ALICE, NOW) for n in range(17)]
+    assert results[15:] == [JoinResult.JOINED_FIRST, JoinResult.REFUSED_LIMIT]
     relay.leave(channel(0), ALICE, NOW)
-    assert relay.join(channel(5), ALICE, AT_ALICE, NOW) is JoinResult.JOINED_FIRST
+    assert relay.join(channel(17), ALICE, AT_ALICE, NOW) is JoinResult.JOINED_FIRST
 
 
-def test_a_host_has_eight_channels_at_most_whatever_its_ports_and_keys() -> None:
-    relay = Relay()
+def test_a_host_has_so_many_channels_at_most_whatever_its_ports_and_keys() -> None:
+    relay = Relay(RelayLimits(channels_per_host_max=8))
     results = [
         relay.join(channel(n), bytes([n]) * 32, Address("192.0.2.1", 1_000 + n), NOW)
         for n in range(9)

@@ -54,12 +54,14 @@ def test_a_caller_may_have_so_many_and_all_together_so_many(
 ) -> None:
     for number in range(PER_CALLER_MAX):
         assert introductions.open(name(number), CALLER, CALLEE, NOW)
-    assert not introductions.open(name(99), CALLER, CALLEE, NOW)
+    assert introductions.open(name(99), CALLER, CALLEE, NOW)
+    assert name(0) not in introductions  # their first made room
+    assert len(introductions) == PER_CALLER_MAX
     for number in range(INTRODUCTIONS_MAX + 10):
         caller = number.to_bytes(32, "big")
         introductions.open(name(1_000 + number), caller, CALLEE, NOW)
     assert len(introductions) == INTRODUCTIONS_MAX
-    assert introductions.refused == 1 + PER_CALLER_MAX + 10
+    assert introductions.refused == PER_CALLER_MAX + 10
 
 
 def test_one_ends_two_minutes_after_its_last_word(introductions: Introductions) -> None:
