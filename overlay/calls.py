@@ -364,8 +364,12 @@ class Calls:
 
     def _is_busy_for(self, offer: Offer, *, is_contact: bool) -> bool:
         active = [call for call in self if _is_active(call)]
-        # Those that ended a moment ago count, or they would come without a pause.
-        pings = [call for call in self if _is_their_ping(call)]
+        # Strangers' that ended a moment ago count, or they would come without pause.
+        pings = [
+            call
+            for call in self
+            if _is_their_ping(call) and (_is_active(call) or not call.is_contact)
+        ]
         if offer.purpose == Purpose.PING:
             return self.is_full or len(pings) >= PINGS_MAX
         voices = [call for call in active if call.purpose is Purpose.VOICE]

@@ -388,6 +388,16 @@ def test_pings_that_end_at_once_do_not_keep_anybody_out() -> None:
     assert theirs.state is CallState.RINGING
 
 
+def test_contacts_ping_as_often_as_they_like() -> None:
+    world, _, (alice, bob) = network(3, 2)
+    for _ in range(3 * PINGS_MAX):
+        ping = alice.call(bob, purpose=Purpose.PING)
+        world.run(0.3)
+        assert ping.state is CallState.CONNECTED
+        alice.hang_up(ping)
+        world.run(0.1)
+
+
 def test_a_presence_with_a_key_of_low_order_is_no_presence() -> None:
     who = identity(99)
     weak = Presence(
