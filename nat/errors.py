@@ -1,8 +1,8 @@
-"""The two ways in which what arrives can be wrong."""
+"""What arrives and is no message of ours."""
 
 from __future__ import annotations
 
-__all__ = ["ProtocolError", "WireError"]
+__all__ = ["WireError"]
 
 
 class WireError(ValueError):
@@ -10,7 +10,3 @@ class WireError(ValueError):
 
     The only exception that leaves a decoder.
     """
-
-
-class ProtocolError(Exception):
-    """An authenticated peer broke the rules: close with this reason."""

@@ -21,7 +21,7 @@ class HomesTiming:
 
 @dataclass(frozen=True, slots=True)
 class MembersTiming:
-    """The intervals; the defaults are the world's, local meshes want shorter ones."""
+    """How often a supernode tends to the others."""
 
     news_s: float = 0.5
     news_rounds: int = 4
