@@ -7,10 +7,8 @@ request fails with `ProgramError` 801, and so does the wait for events.
 from __future__ import annotations
 
 import contextlib
-import os
-import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -26,6 +24,7 @@ from bin.jsonrpc import (
     decode_response,
     encode_request,
 )
+from bin.places import is_ours
 from bin.reports import Done, EventReport, Nothing
 
 __all__ = ["Control", "open_control"]
@@ -43,7 +42,8 @@ async def open_control(path: Path) -> AsyncIterator[Control]:
 
     811 if the directory it is in is not ours alone: somebody else could listen there.
     """
-    _check_ours(path.parent)
+    if not is_ours(path.parent):
+        raise ProgramError.of("811", f"{path.parent} belongs to somebody else")
     try:
         stream = await trio.open_unix_socket(str(path))
     except (FileNotFoundError, ConnectionRefusedError):
@@ -55,13 +55,6 @@ async def open_control(path: Path) -> AsyncIterator[Control]:
         nursery.start_soon(control.serve)
         yield control
         nursery.cancel_scope.cancel()
-
-
-def _check_ours(directory: Path) -> None:
-    with suppress(FileNotFoundError):
-        found = directory.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise ProgramError.of("811", f"{directory} belongs to somebody else")
 
 
 class Control:

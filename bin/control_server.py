@@ -39,7 +39,7 @@ from bin.jsonrpc import (
     encode_event,
     encode_result,
 )
-from bin.places import Places
+from bin.places import Places, is_ours
 from bin.reports import Done, EventReport
 
 __all__ = ["Client", "Method", "method", "only_daemon", "open_control_server"]
@@ -194,8 +194,8 @@ def only_daemon(places: Places) -> Iterator[None]:
     Makes the directories. Raises `ProgramError` 802 if another daemon has the lock.
     """
     places.make()
-    if places.runtime.stat().st_uid != os.getuid():
-        raise ProgramError.of("811", f"{places.runtime} belongs to another user")
+    if not is_ours(places.runtime):
+        raise ProgramError.of("811", f"{places.runtime} belongs to somebody else")
     places.runtime.chmod(0o700)
     with places.process_file.open("a+", encoding="utf-8") as file:
         try:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Places"]
+__all__ = ["Places", "is_ours"]
 
 SOCKET_PATH_BYTES_MAX: Final = 103
 # sockaddr_un holds 104 bytes on macOS, 108 on Linux, with the closing zero.
@@ -109,3 +110,15 @@ def _short_enough(runtime: Path) -> Path:
         return runtime
     digest = hashlib.blake2s(os.fsencode(runtime), digest_size=8).hexdigest()
     return Path(tempfile.gettempdir()) / f"koe-{os.getuid()}-{digest}"
+
+
+def is_ours(directory: Path) -> bool:
+    """Whether this is, or is yet to become, a directory of our own, and no link.
+
+    In one that somebody else made, somebody else could listen.
+    """
+    try:
+        found = directory.lstat()
+    except FileNotFoundError:
+        return True
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from bin.places import SOCKET_PATH_BYTES_MAX, Places
+from bin.places import SOCKET_PATH_BYTES_MAX, Places, is_ours
 
 
 def test_without_anything_set_the_directories_are_those_of_xdg() -> None:
@@ -47,3 +47,14 @@ def test_directories_are_made_for_their_user_alone(tmp_path: Path) -> None:
     places.make()
     assert stat.S_IMODE(places.state.stat().st_mode) == 0o700
     assert stat.S_IMODE(places.runtime.stat().st_mode) == 0o700
+
+
+def test_a_link_or_a_file_is_no_directory_of_ours(tmp_path: Path) -> None:
+    ours = tmp_path / "run"
+    assert is_ours(ours)
+    ours.mkdir()
+    assert is_ours(ours)
+    (tmp_path / "link").symlink_to(ours)
+    (tmp_path / "file").touch()
+    assert not is_ours(tmp_path / "link")
+    assert not is_ours(tmp_path / "file")
